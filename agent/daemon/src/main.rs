@@ -1,0 +1,4 @@
+//! The anyvip binary.
+fn main() -> std::process::ExitCode {
+    anyvip::main()
+}

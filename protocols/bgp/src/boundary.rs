@@ -1,0 +1,245 @@
+//! What enters a [`Speaker`](crate::Speaker) and what leaves it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyvip_machine::Failure;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::wire::{
+    AsPath, Community, ExtendedCommunity, Family, LargeCommunity, NextHop, Notification, Origin,
+};
+
+/// Everything that can happen to a speaker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// `next_deadline()` has come. The only event that lets time act.
+    DeadlineReached,
+    /// The whole configuration, now and at each reload. Peers are compared by name: a new one starts, a missing one
+    /// is closed with Cease/Peer De-configured (RFC 4486), one whose session-relevant fields differ is closed with
+    /// Cease/Other Configuration Change and starts again, all others keep their sessions.
+    Configure(SpeakerConfig),
+    /// All routes that `peer` shall know from now on. The speaker sends the difference to what it was told.
+    Wanted { peer: PeerName, routes: BTreeMap<IpNet, RouteAttributes> },
+    /// Close all sessions with Cease/Administrative Shutdown and this text (RFC 9003), and start none.
+    Stop { text: String },
+    /// The TCP connection asked for by [`Action::Connect`] stands.
+    Connected { connection: ConnectionId, local: SocketAddr, remote: SocketAddr },
+    /// It could not be made.
+    ConnectFailed { connection: ConnectionId, failure: Failure },
+    /// Somebody connected to our listener. The driver chose the id.
+    Accepted { connection: ConnectionId, local: SocketAddr, remote: SocketAddr },
+    /// Bytes as they came, at most 64 KiB.
+    Received { connection: ConnectionId, bytes: Vec<u8> },
+    /// The kernel took all bytes of the last [`Action::Send`] on this connection.
+    Sent { connection: ConnectionId },
+    /// The connection ended from outside; not sent in answer to [`Action::Close`].
+    Closed { connection: ConnectionId, failure: Failure },
+}
+
+/// Everything a speaker asks for or reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    /// Open a TCP connection. Answered by `Connected` or `ConnectFailed`.
+    Connect { connection: ConnectionId, peer: PeerName, remote: Endpoint, ttl: Option<u8> },
+    /// Write these whole messages (at most 64 KiB). Answered by `Sent`; until then no other `Send` on this connection.
+    Send { connection: ConnectionId, bytes: Vec<u8> },
+    /// Close the connection once what was sent before is written. Not answered; the id is dead from here on.
+    Close { connection: ConnectionId },
+
+    /// A peer went from one state of RFC 4271 §8.2.2 to another.
+    StateChanged { peer: PeerName, from: PeerState, to: PeerState },
+    /// A session is Established; nothing has been advertised on it yet. Answer with [`Event::Wanted`].
+    SessionUp { peer: PeerName, facts: SessionFacts },
+    /// An Established session, or the attempt at one, ended.
+    SessionDown { peer: PeerName, was_established: bool, reason: DownReason },
+    /// What the peer has been told changed: these prefixes were written in an UPDATE (announced or replaced, withdrawn).
+    Advertised { peer: PeerName, announced: Vec<IpNet>, withdrawn: Vec<IpNet> },
+    /// What the peer told us changed (only peers with [`Receive::Only`] or [`Receive::All`]); `None` is a withdrawal.
+    RoutesChanged { peer: PeerName, changes: Vec<(IpNet, Option<crate::wire::ReceivedRoute>)> },
+    /// The peer sent something RFC 7606 lets us survive. Counted in status, logged by the driver.
+    Malformed { peer: PeerName, error: crate::error::AttributeError },
+    /// A connection was refused: no such peer, peer busy, or stopped.
+    Rejected { remote: SocketAddr, text: String },
+}
+
+/// A name from the configuration. Peers are known by name, never by address.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PeerName(pub String);
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for PeerName {
+    fn from(name: &str) -> PeerName {
+        PeerName(name.to_owned())
+    }
+}
+
+/// One TCP connection, never used twice in a process. Speaker and driver number their own kind each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ConnectionId {
+    /// Numbered by the speaker in [`Action::Connect`].
+    Initiated(u64),
+    /// Numbered by the driver in [`Event::Accepted`].
+    Accepted(u64),
+}
+
+/// The local end of all sessions, and the peers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpeakerConfig {
+    /// Our AS number, 1 to 4294967295 except 23456.
+    pub asn: u32,
+    /// BGP Identifier, not zero (RFC 6286).
+    pub router_id: Ipv4Addr,
+    /// All peers.
+    pub peers: BTreeMap<PeerName, PeerConfig>,
+}
+
+/// One peer as meant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerConfig {
+    /// Where the peer is.
+    pub remote: Endpoint,
+    /// Its AS number; equal to ours makes the session internal.
+    pub asn: u32,
+    /// Whether we connect. If not, we wait for the peer's connection.
+    pub connect: bool,
+    /// The hold time we offer: `None` (written 0) or at least 3 s. The session uses the smaller of both offers.
+    pub hold_time: Option<Duration>,
+    /// Base of the ConnectRetryTimer while TCP is refused or reset before OPEN; drawn anew within ±25 %.
+    pub connect_retry: Duration,
+    /// IP TTL of our packets; `None` leaves the system's default. 1 for directly connected eBGP.
+    pub ttl: Option<u8>,
+    /// Families we offer.
+    pub families: BTreeSet<Family>,
+    /// What to keep of what the peer tells us.
+    pub receive: Receive,
+}
+
+/// What to keep of a peer's routes. Everything else is counted and dropped at decode.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Receive {
+    /// Nothing (the agent's default).
+    #[default]
+    Nothing,
+    /// These prefixes.
+    Only(BTreeSet<IpNet>),
+    /// Everything (a router).
+    All,
+}
+
+/// Where a peer listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: IpAddr,
+    /// The interface, where the address alone does not say it (link-local).
+    pub interface: Option<String>,
+    /// TCP port, normally 179.
+    pub port: u16,
+}
+
+/// RFC 4271 §8.2.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PeerState {
+    /// Not trying, or waiting before the next try.
+    Idle,
+    /// A TCP connection is being made.
+    Connect,
+    /// Waiting for the next try or for the peer to connect.
+    Active,
+    /// OPEN sent.
+    OpenSent,
+    /// OPEN accepted, KEEPALIVE awaited.
+    OpenConfirm,
+    /// Routes may flow.
+    Established,
+}
+
+impl fmt::Display for PeerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What both ends agreed on, and where the connection runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionFacts {
+    /// Our end of the connection: its address is the natural next hop of its family.
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+    /// The peer's BGP Identifier.
+    pub router_id: Ipv4Addr,
+    /// Negotiated hold time; `None` when either side offered 0.
+    pub hold_time: Option<Duration>,
+    /// Families both sides offered.
+    pub families: BTreeSet<Family>,
+    /// Families whose routes may carry an IPv6 next hop although they are IPv4 (RFC 8950), both sides agreeing.
+    pub extended_next_hop: BTreeSet<Family>,
+    /// Whether AS numbers are four octets on this session (RFC 6793).
+    pub four_octet_as: bool,
+    /// Whether the peer answers ROUTE-REFRESH (RFC 2918).
+    pub route_refresh: bool,
+}
+
+/// Why a session or an attempt ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum DownReason {
+    /// TCP could not be made or ended without a NOTIFICATION.
+    Connection(Failure),
+    /// The peer sent a NOTIFICATION.
+    PeerSaid(Notification),
+    /// We sent a NOTIFICATION (also for our own hold timer, collision, stop).
+    WeSaid(Notification),
+    /// The peer took nothing for longer than the SendHoldTimer (RFC 9687).
+    SendHoldTimerExpired,
+}
+
+/// One route as it shall be told. The speaker adds its own AS to the path and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RouteAttributes {
+    /// Next hop, final.
+    pub next_hop: NextHop,
+    /// ORIGIN; our own routes are IGP.
+    pub origin: Origin,
+    /// The path before our own AS; empty for our own routes.
+    pub as_path: AsPath,
+    /// How many times more than once to put our AS in front (eBGP), or to put it in front at all (iBGP).
+    pub prepend: u8,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// LOCAL_PREF; sent to internal peers only, 100 if absent.
+    pub local_pref: Option<u32>,
+    /// RFC 1997.
+    pub communities: BTreeSet<Community>,
+    /// RFC 4360.
+    pub extended_communities: BTreeSet<ExtendedCommunity>,
+    /// RFC 8092.
+    pub large_communities: BTreeSet<LargeCommunity>,
+}
+
+impl RouteAttributes {
+    /// A route of our own with this next hop and nothing else set.
+    pub fn originated(next_hop: NextHop) -> RouteAttributes {
+        RouteAttributes {
+            next_hop,
+            origin: Origin::Igp,
+            as_path: AsPath::default(),
+            prepend: 0,
+            med: None,
+            local_pref: None,
+            communities: BTreeSet::new(),
+            extended_communities: BTreeSet::new(),
+            large_communities: BTreeSet::new(),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{Family, NextHop, PathAttributes};
+use crate::error::AttributeError;
+
+/// UPDATE (RFC 4271 §4.3) as meant: both ways to carry a family are one here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Update {
+    /// Withdrawn, of all families; after decoding also what RFC 7606 told to treat as withdrawn.
+    pub withdrawn: Vec<IpNet>,
+    /// Announced, one entry a family.
+    pub reach: Vec<Reach>,
+    /// Attributes of everything in `reach`, next hops apart. The default when `reach` is empty.
+    pub attributes: PathAttributes,
+    /// End-of-RIB of this family (RFC 4724 §2).
+    pub end_of_rib: Option<Family>,
+    /// What decoding survived; empty in what we send.
+    pub errors: Vec<AttributeError>,
+}
+
+/// Prefixes of one family that share a next hop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// Family of the prefixes.
+    pub family: Family,
+    /// Next hop, of either family (RFC 8950).
+    pub next_hop: NextHop,
+    /// The prefixes.
+    pub prefixes: Vec<IpNet>,
+}
+
+/// A route as a peer told it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceivedRoute {
+    /// Next hop.
+    pub next_hop: NextHop,
+    /// Everything else.
+    pub attributes: PathAttributes,
+}

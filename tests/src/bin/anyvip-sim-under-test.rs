@@ -1,0 +1,4 @@
+//! The simulator, built beside the tests so that it is always fresh.
+fn main() -> std::process::ExitCode {
+    anyvip_sim::main()
+}
