@@ -1,0 +1,173 @@
+//! Configuration as meant. How it is written, read, checked and compared is in the files beside.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyvip_bgp::wire::{Community, LargeCommunity};
+use anyvip_bgp::{PeerConfig, PeerName};
+use serde::{Deserialize, Serialize};
+
+use crate::boundary::{CheckName, ServiceName};
+
+/// Everything, resolved: defaults filled in, names looked up, contradictions refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// BGP Identifier.
+    pub router_id: Ipv4Addr,
+    pub host: Host,
+    pub bgp: Bgp,
+    pub services: BTreeMap<ServiceName, Service>,
+}
+
+/// `[host]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// Where VIPs go: `lo` or an existing dummy.
+    pub vip_interface: String,
+    /// Interfaces to guard; `None`: found by their routes.
+    pub uplinks: Option<BTreeSet<String>>,
+    /// Whether a missing return path withholds.
+    pub return_path: ReturnPath,
+    /// How long to stay after the withdrawals were sent on SIGTERM (2 s).
+    pub stop_time: Duration,
+    /// Whether an orderly stop removes VIPs and guard.
+    pub stop_removes_vip: bool,
+}
+
+/// `host.return_path`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReturnPath {
+    /// Withhold from a peer whose traffic rp_filter would drop.
+    Require,
+    /// Only warn.
+    Warn,
+}
+
+/// `[bgp]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bgp {
+    pub asn: u32,
+    /// `None`: we connect, nobody connects to us.
+    pub listen: Option<SocketAddr>,
+    /// `receive` is always `Nothing`; families are those of the VIPs unless written.
+    pub peers: BTreeMap<PeerName, PeerConfig>,
+}
+
+/// `[service.NAME]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Host addresses, at least one, in the order written.
+    pub vips: Vec<IpAddr>,
+    /// Empty only if `checks = "none"` was written out.
+    pub checks: Vec<Check>,
+    /// Peers to tell.
+    pub peers: BTreeSet<PeerName>,
+    pub announce: Announce,
+    /// What a check that cannot be made does.
+    pub on_error: OnError,
+}
+
+/// `service.on_error`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// The last health stands.
+    Hold,
+    /// The service counts as down.
+    Fail,
+}
+
+/// `[service.NAME.announce]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Announce {
+    pub med: Option<u32>,
+    pub local_pref: Option<u32>,
+    pub prepend: u8,
+    pub communities: BTreeSet<Community>,
+    pub large_communities: BTreeSet<LargeCommunity>,
+    /// Next hop to tell instead of this host's address, per family of the address.
+    pub next_hop: Vec<IpAddr>,
+}
+
+/// One check of one service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    pub name: CheckName,
+    pub kind: CheckKind,
+    /// True: each VIP is probed and gated by itself. False: the check has an address or command of its own.
+    pub on_vip: bool,
+    /// From start to start.
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// Passes in a row until up.
+    pub rise: u32,
+    /// Fails in a row until down.
+    pub fall: u32,
+}
+
+/// What a probe does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum CheckKind {
+    Http(HttpCheck),
+    Tcp(TcpCheck),
+    Exec(ExecCheck),
+}
+
+/// HTTP/1.1, with or without TLS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HttpCheck {
+    /// `None`: the VIP. A literal address; names are not resolved.
+    pub address: Option<IpAddr>,
+    pub port: u16,
+    pub method: HttpMethod,
+    /// Starts with `/`.
+    pub path: String,
+    /// Host header; `None`: the address.
+    pub host: Option<String>,
+    pub headers: Vec<(String, String)>,
+    /// Inclusive ranges; default 200–299.
+    pub expect_status: Vec<(u16, u16)>,
+    /// Text that must occur in the first 64 KiB of the body.
+    pub expect_body: Option<String>,
+    pub tls: Option<Tls>,
+}
+
+/// The two methods a check may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum HttpMethod {
+    Get,
+    Head,
+}
+
+/// TLS of an HTTPS check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tls {
+    /// Name that the certificate must carry; `None`: the host, else the address.
+    pub server_name: Option<String>,
+    /// PEM file of the certificate authority; needed unless `insecure`.
+    pub ca_file: Option<PathBuf>,
+    /// Take any certificate.
+    pub insecure: bool,
+}
+
+/// TCP connect, and optionally a word each way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TcpCheck {
+    /// `None`: the VIP.
+    pub address: Option<IpAddr>,
+    pub port: u16,
+    pub send: Option<String>,
+    /// Text that must occur in the first 64 KiB of what comes back.
+    pub expect: Option<String>,
+}
+
+/// A command: exit 0 passes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExecCheck {
+    /// Program (absolute path) and arguments; no shell. `ANYVIP_SERVICE`, `ANYVIP_CHECK` and, per VIP, `ANYVIP_VIP` are set.
+    pub command: Vec<String>,
+}

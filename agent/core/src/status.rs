@@ -1,0 +1,164 @@
+//! What `anyvip status` prints. The JSON form is a contract: fields may be added, never changed.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::boundary::{CheckName, ProbeResult, Reason, ServiceName};
+
+/// The whole picture at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the agent; filled in by the driver.
+    pub version: String,
+    pub router_id: Ipv4Addr,
+    pub uptime_ms: u64,
+    pub warnings: Vec<Warning>,
+    pub services: Vec<ServiceStatus>,
+    pub peers: Vec<PeerStatus>,
+    /// Event received → the write of its UPDATE returned; filled in by the driver.
+    pub decision_to_wire_us: Histogram,
+}
+
+/// Something that works against the operator, with a stable code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    pub code: String,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    pub name: ServiceName,
+    /// `up`, `down`, `unknown` or `error`.
+    pub health: String,
+    /// `enabled`, `draining` or `drained`.
+    pub admin: String,
+    /// Since the last change of health.
+    pub for_ms: u64,
+    pub drain: Option<DrainStatus>,
+    pub checks: Vec<CheckStatus>,
+    pub vips: Vec<VipStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    pub reason: Option<String>,
+    /// Since the operator asked; across restarts.
+    pub for_ms: u64,
+    /// Peers whose withdrawal has not been written yet.
+    pub waiting_for: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckStatus {
+    pub name: CheckName,
+    /// `http`, `tcp` or `exec`.
+    pub kind: String,
+    /// The VIP, or the check's own address or command.
+    pub target: String,
+    /// `up`, `down`, `unknown` or `error`.
+    pub state: String,
+    /// Equal results in a row.
+    pub consecutive: u32,
+    pub last: Option<LastResult>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LastResult {
+    pub result: ProbeResult,
+    pub latency_us: u64,
+    pub detail: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VipStatus {
+    pub address: IpAddr,
+    pub present: bool,
+    pub owned: bool,
+    /// `None` for IPv6, which needs no guard.
+    pub arp_guarded: Option<bool>,
+    /// True when no gate of service or VIP is closed.
+    pub wanted: bool,
+    pub reason: Option<Reason>,
+    pub peers: Vec<VipPeerStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VipPeerStatus {
+    pub name: String,
+    /// Written to the peer in an UPDATE and not withdrawn since.
+    pub advertised: bool,
+    pub reason: Option<Reason>,
+    pub attributes: Option<AttributesStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttributesStatus {
+    pub next_hop: String,
+    pub med: Option<u32>,
+    pub prepend: u8,
+    pub local_pref: Option<u32>,
+    /// All kinds, as text.
+    pub communities: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    pub name: String,
+    /// `bgp`.
+    pub protocol: String,
+    pub address: String,
+    pub state: String,
+    pub for_ms: u64,
+    pub families: Vec<String>,
+    pub advertised: Vec<IpNet>,
+    /// Not in this version.
+    pub bfd: Option<String>,
+    pub last_error: Option<String>,
+}
+
+/// Counted in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Histogram {
+    pub count: u64,
+    pub p50: u64,
+    pub p99: u64,
+    pub max: u64,
+}
+
+/// `anyvip explain SERVICE`: every gate between this service and the wire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub service: ServiceName,
+    pub vips: Vec<VipExplanation>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VipExplanation {
+    pub address: IpAddr,
+    /// Gates of service and VIP, in order.
+    pub gates: Vec<GateStatus>,
+    pub peers: Vec<PeerExplanation>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerExplanation {
+    pub name: String,
+    pub gates: Vec<GateStatus>,
+    pub advertised: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GateStatus {
+    /// Name as in `reason`.
+    pub gate: Reason,
+    pub open: bool,
+    /// What is seen.
+    pub text: String,
+    /// What would open it, when closed.
+    pub remedy: Option<String>,
+    /// How long it has stood so.
+    pub for_ms: u64,
+}
