@@ -2,7 +2,8 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::AfiSafi;
+use super::octets::Octets;
+use super::{AS_TRANS, AfiSafi, HEADER_LEN, MAX_MESSAGE_LEN, Notification};
 
 /// OPEN (RFC 4271 §4.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,4 +31,186 @@ pub enum Capability {
     FourOctetAs(u32),
     /// Any other code.
     Unknown { code: u8, value: Vec<u8> },
+}
+
+const VERSION: u8 = 4;
+/// Optional parameter type of capabilities (RFC 5492 §4).
+const CAPABILITIES: u8 = 2;
+/// Optional parameter type that announces the extended form (RFC 9072 §2).
+const EXTENDED: u8 = 255;
+/// What capabilities may take so that the message stays within its bounds in the extended form: 10 octets of OPEN, 3
+/// of the extended length, 3 of the parameter's header.
+const MAX_CAPABILITIES_LEN: usize = MAX_MESSAGE_LEN - HEADER_LEN - 16;
+/// Entries of six octets in one capability.
+const EXTENDED_NEXT_HOPS_EACH: usize = 42;
+
+impl Open {
+    /// An OPEN of `asn`, with AS_TRANS in the two-octet field if it needs four. The capability that tells the four
+    /// octets is the caller's to list.
+    pub fn new(asn: u32, hold_time: u16, router_id: Ipv4Addr, capabilities: Vec<Capability>) -> Open {
+        Open { asn: u16::try_from(asn).unwrap_or(AS_TRANS), hold_time, router_id, capabilities }
+    }
+
+    /// The sender's AS number: the four-octet one where told (RFC 6793 §4.1).
+    pub fn real_asn(&self) -> u32 {
+        let four = |capability: &Capability| match capability {
+            Capability::FourOctetAs(asn) => Some(*asn),
+            _ => None,
+        };
+        self.capabilities.iter().find_map(four).unwrap_or(u32::from(self.asn))
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut capabilities = Vec::new();
+        for capability in &self.capabilities {
+            let coded = capability.encode();
+            if capabilities.len() + coded.len() <= MAX_CAPABILITIES_LEN {
+                capabilities.extend(coded);
+            }
+        }
+        let mut out = vec![VERSION];
+        out.extend(self.asn.to_be_bytes());
+        out.extend(self.hold_time.to_be_bytes());
+        out.extend(self.router_id.octets());
+        match u8::try_from(capabilities.len()) {
+            Ok(0) => out.push(0),
+            Ok(length @ ..=253) => out.extend([length + 2, CAPABILITIES, length]),
+            // RFC 9072: only when it must be, GoBGP 3 refuses it.
+            _ => {
+                let length = u16::try_from(capabilities.len()).unwrap_or(u16::MAX);
+                out.extend([EXTENDED, EXTENDED]);
+                out.extend(length.saturating_add(3).to_be_bytes());
+                out.push(CAPABILITIES);
+                out.extend(length.to_be_bytes());
+            }
+        }
+        out.extend(capabilities);
+        out
+    }
+
+    /// RFC 4271 §6.2, in its order. Whether the AS number is the expected one is the FSM's to judge.
+    pub(super) fn decode(body: &[u8]) -> Result<Open, Notification> {
+        let malformed = || Notification::open_error(0, &[]);
+        let mut octets = Octets::new(body);
+        if octets.u8().ok_or_else(malformed)? != VERSION {
+            return Err(Notification::unsupported_version_number());
+        }
+        let asn = octets.u16().ok_or_else(malformed)?;
+        let hold_time = octets.u16().ok_or_else(malformed)?;
+        let router_id = octets.array::<4>().map(Ipv4Addr::from).ok_or_else(malformed)?;
+        let short_length = octets.u8().ok_or_else(malformed)?;
+
+        // RFC 7607 §2.
+        if asn == 0 {
+            return Err(Notification::bad_peer_as());
+        }
+        if matches!(hold_time, 1 | 2) {
+            return Err(Notification::unacceptable_hold_time());
+        }
+        // RFC 6286 §2.1: any number but zero.
+        if router_id.is_unspecified() {
+            return Err(Notification::bad_bgp_identifier());
+        }
+        let capabilities = decode_parameters(short_length, octets.rest())?;
+        if capabilities.contains(&Capability::FourOctetAs(0)) {
+            return Err(Notification::bad_peer_as());
+        }
+        Ok(Open { asn, hold_time, router_id, capabilities })
+    }
+}
+
+fn decode_parameters(short_length: u8, octets: &[u8]) -> Result<Vec<Capability>, Notification> {
+    let malformed = || Notification::open_error(0, &[]);
+    let mut octets = Octets::new(octets);
+    // RFC 9072 §2: the type alone decides; the short length is only told not to be zero.
+    let extended = short_length != 0 && octets.rest().first() == Some(&EXTENDED);
+    let length = if extended {
+        octets.u8();
+        usize::from(octets.u16().ok_or_else(malformed)?)
+    } else {
+        usize::from(short_length)
+    };
+    if octets.rest().len() != length {
+        return Err(malformed());
+    }
+    let mut capabilities = Vec::new();
+    while let Some(kind) = octets.u8() {
+        let length = if extended { octets.u16().map(usize::from) } else { octets.u8().map(usize::from) };
+        let value = octets.take(length.ok_or_else(malformed)?).ok_or_else(malformed)?;
+        if kind != CAPABILITIES {
+            return Err(Notification::unsupported_optional_parameter());
+        }
+        let mut value = Octets::new(value);
+        while let Some(code) = value.u8() {
+            let length = value.u8().ok_or_else(malformed)?;
+            let value = value.take(usize::from(length)).ok_or_else(malformed)?;
+            capabilities.push(Capability::decode(code, value).ok_or_else(malformed)?);
+        }
+    }
+    Ok(capabilities)
+}
+
+impl Capability {
+    /// `None` if a code that we know has a value it cannot have.
+    fn decode(code: u8, value: &[u8]) -> Option<Capability> {
+        let mut octets = Octets::new(value);
+        let capability = match code {
+            1 => {
+                let afi = octets.u16()?;
+                octets.u8()?;
+                Capability::Multiprotocol(AfiSafi { afi, safi: octets.u8()? })
+            }
+            2 => Capability::RouteRefresh,
+            5 => {
+                let mut pairs = Vec::new();
+                while !octets.is_empty() {
+                    let (afi, safi, next_hop) = (octets.u16()?, octets.u16()?, octets.u16()?);
+                    // The SAFI has two octets here; one that needs both is none that exists.
+                    if let Ok(safi) = u8::try_from(safi) {
+                        pairs.push((AfiSafi { afi, safi }, next_hop));
+                    }
+                }
+                Capability::ExtendedNextHop(pairs)
+            }
+            65 => Capability::FourOctetAs(octets.u32()?),
+            _ => return Some(Capability::Unknown { code, value: value.to_vec() }),
+        };
+        octets.is_empty().then_some(capability)
+    }
+
+    /// Code, length, value; more than one of them if the value is a list too long for one.
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Capability::Multiprotocol(AfiSafi { afi, safi }) => {
+                let [high, low] = afi.to_be_bytes();
+                vec![1, 4, high, low, 0, *safi]
+            }
+            Capability::RouteRefresh => vec![2, 0],
+            Capability::ExtendedNextHop(pairs) if pairs.is_empty() => vec![5, 0],
+            Capability::ExtendedNextHop(pairs) => {
+                let mut out = Vec::new();
+                for pairs in pairs.chunks(EXTENDED_NEXT_HOPS_EACH) {
+                    out.extend([5, u8::try_from(6 * pairs.len()).unwrap_or_default()]);
+                    for (AfiSafi { afi, safi }, next_hop) in pairs {
+                        out.extend(afi.to_be_bytes());
+                        out.extend([0, *safi]);
+                        out.extend(next_hop.to_be_bytes());
+                    }
+                }
+                out
+            }
+            Capability::FourOctetAs(asn) => {
+                let mut out = vec![65, 4];
+                out.extend(asn.to_be_bytes());
+                out
+            }
+            Capability::Unknown { code, value } => match u8::try_from(value.len()) {
+                Ok(length) => [&[*code, length], value.as_slice()].concat(),
+                Err(_) => {
+                    debug_assert!(false, "capability {code} of {} octets", value.len());
+                    Vec::new()
+                }
+            },
+        }
+    }
 }

@@ -1,15 +1,23 @@
+//! UPDATE: what it means here, how it is read (`decode`), how it is written (`pack`).
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{Family, NextHop, PathAttributes};
 use crate::error::AttributeError;
 
+mod decode;
+mod pack;
+
+pub use pack::{end_of_rib, pack_announcements, pack_withdrawals};
+
 /// UPDATE (RFC 4271 §4.3) as meant: both ways to carry a family are one here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Update {
     /// Withdrawn, of all families; after decoding also what RFC 7606 told to treat as withdrawn.
     pub withdrawn: Vec<IpNet>,
-    /// Announced, one entry a family.
+    /// Announced, one entry a family. Only a peer that uses the classic NLRI field and MP_REACH_NLRI for IPv4 in one
+    /// message makes it two, each with its next hop.
     pub reach: Vec<Reach>,
     /// Attributes of everything in `reach`, next hops apart. The default when `reach` is empty.
     pub attributes: PathAttributes,
@@ -38,3 +46,6 @@ pub struct ReceivedRoute {
     /// Everything else.
     pub attributes: PathAttributes,
 }
+
+#[cfg(test)]
+mod tests;

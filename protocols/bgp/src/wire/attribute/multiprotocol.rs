@@ -1,0 +1,93 @@
+//! MP_REACH_NLRI and MP_UNREACH_NLRI (RFC 4760 §3, §4; RFC 8950).
+
+use ipnet::IpNet;
+
+use super::{MP_REACH_NLRI, MP_UNREACH_NLRI, NextHop, OPTIONAL, write_attribute};
+use crate::wire::octets::Octets;
+use crate::wire::{AfiSafi, Codec, Family, nlri};
+
+/// MP_REACH_NLRI of a family that the session has.
+pub(in crate::wire) struct MpReach {
+    pub(in crate::wire) family: Family,
+    pub(in crate::wire) next_hop: NextHop,
+    pub(in crate::wire) prefixes: Vec<IpNet>,
+}
+
+/// Why one of the two cannot be used (RFC 7606 §5.3, §7.11, §7.12).
+pub(in crate::wire) enum MpError {
+    /// Not even the family can be told: the session is reset.
+    NoFamily,
+    /// The family is known, its routes are not.
+    Family(Family, String),
+}
+
+/// `None`: a family that the session does not have, whose contents nobody looks at.
+pub(super) fn decode_reach(value: &[u8], codec: &Codec) -> Result<Option<MpReach>, MpError> {
+    let mut octets = Octets::new(value);
+    let family = decode_family(&mut octets)?;
+    let Some(family) = family.family().filter(|family| codec.families.contains(family)) else {
+        return Ok(None);
+    };
+    let error = |text: &str| MpError::Family(family, text.to_owned());
+    let length = octets.u8().ok_or_else(|| error("no next hop length"))?;
+    let next_hop = octets.take(usize::from(length)).ok_or_else(|| error("the next hop is cut short"))?;
+    let next_hop = NextHop::decode(next_hop)
+        .filter(|next_hop| next_hop.family() == family || codec.extended_next_hop.contains(&family))
+        .filter(|next_hop| (next_hop.family(), family) != (Family::Ipv4, Family::Ipv6))
+        .ok_or_else(|| error(&format!("a next hop of {length} octets")))?;
+    // Reserved, once the number of SNPAs.
+    octets.u8().ok_or_else(|| error("cut short behind the next hop"))?;
+    let prefixes = nlri::read(family, octets.rest()).map_err(|text| error(&text))?;
+    Ok(Some(MpReach { family, next_hop, prefixes }))
+}
+
+/// `None` as above.
+pub(super) fn decode_unreach(value: &[u8], codec: &Codec) -> Result<Option<(Family, Vec<IpNet>)>, MpError> {
+    let mut octets = Octets::new(value);
+    let family = decode_family(&mut octets)?;
+    let Some(family) = family.family().filter(|family| codec.families.contains(family)) else {
+        return Ok(None);
+    };
+    match nlri::read(family, octets.rest()) {
+        Ok(prefixes) => Ok(Some((family, prefixes))),
+        Err(text) => Err(MpError::Family(family, text)),
+    }
+}
+
+fn decode_family(octets: &mut Octets<'_>) -> Result<AfiSafi, MpError> {
+    match (octets.u16(), octets.u8()) {
+        (Some(afi), Some(safi)) => Ok(AfiSafi { afi, safi }),
+        _ => Err(MpError::NoFamily),
+    }
+}
+
+pub(in crate::wire) fn encode_reach(
+    family: Family,
+    next_hop: &NextHop,
+    prefixes: &[IpNet],
+    out: &mut Vec<u8>,
+) {
+    let mut value = family_octets(family).to_vec();
+    let next_hop = next_hop.encode();
+    value.push(u8::try_from(next_hop.len()).unwrap_or_default());
+    value.extend(next_hop);
+    value.push(0);
+    for prefix in prefixes {
+        nlri::write(prefix, &mut value);
+    }
+    write_attribute(OPTIONAL, MP_REACH_NLRI, &value, out);
+}
+
+pub(in crate::wire) fn encode_unreach(family: Family, prefixes: &[IpNet], out: &mut Vec<u8>) {
+    let mut value = family_octets(family).to_vec();
+    for prefix in prefixes {
+        nlri::write(prefix, &mut value);
+    }
+    write_attribute(OPTIONAL, MP_UNREACH_NLRI, &value, out);
+}
+
+fn family_octets(family: Family) -> [u8; 3] {
+    let AfiSafi { afi, safi } = family.into();
+    let [high, low] = afi.to_be_bytes();
+    [high, low, safi]
+}

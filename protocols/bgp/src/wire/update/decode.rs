@@ -1,0 +1,126 @@
+//! RFC 4271 §6.3 as revised by RFC 7606: the fields of an UPDATE, and what its errors cost together.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::{Reach, Update};
+use crate::error::{AttributeError, Severity};
+use crate::wire::attribute::received::{Fault, Received};
+use crate::wire::octets::Octets;
+use crate::wire::{Codec, Family, NextHop, Notification, nlri};
+
+/// Subcodes of the UPDATE Message Error.
+const MALFORMED_ATTRIBUTE_LIST: u8 = 1;
+const INVALID_NETWORK_FIELD: u8 = 10;
+
+impl Update {
+    pub(in crate::wire) fn decode(body: &[u8], codec: &Codec) -> Result<Update, Notification> {
+        // RFC 7606 §3 b: lengths that overrun the message leave nothing to rely on.
+        let mut octets = Octets::new(body);
+        let (Some(withdrawn), Some(list)) = (field(&mut octets), field(&mut octets)) else {
+            return Err(Notification::update_error(MALFORMED_ATTRIBUTE_LIST, &[]));
+        };
+        // RFC 7606 §3 j, §5.3: without knowing all prefixes nothing milder than a reset is safe.
+        let classic = |octets| {
+            nlri::read(Family::Ipv4, octets)
+                .map_err(|_| Notification::update_error(INVALID_NETWORK_FIELD, &[]))
+        };
+        let withdrawn = classic(withdrawn)?;
+        let announced = classic(octets.rest())?;
+
+        let mut received = Received::read(list, codec)?;
+        if !announced.is_empty() || received.mp_reachable {
+            received.check_mandatory(!announced.is_empty());
+        } else if received.beyond_unreach {
+            // RFC 7606 §5.2: attributes without a route. With an error among them nobody knows where the route went.
+            let grave = |fault: &&Fault| fault.error.severity > Severity::Discard;
+            if let Some(fault) = received.faults.iter().find(grave) {
+                return Err(fault.otherwise.clone());
+            }
+        }
+        let mut update = Update { end_of_rib: end_of_rib(body, &received, codec), ..Update::default() };
+        update.settle(withdrawn, announced, received, codec);
+        Ok(update)
+    }
+
+    /// Every prefix to where the errors, the session's families and the other fields leave it.
+    fn settle(&mut self, withdrawn: Vec<IpNet>, announced: Vec<IpNet>, received: Received, codec: &Codec) {
+        self.errors = received.faults.into_iter().map(|fault| fault.error).collect();
+        let severities: Vec<Severity> = self.errors.iter().map(|error| error.severity).collect();
+        let wanted = |family: Family| {
+            codec.families.contains(&family) && !severities.contains(&Severity::DisableFamily(family))
+        };
+        if wanted(Family::Ipv4) {
+            self.withdrawn = withdrawn;
+        }
+        if let Some((_, prefixes)) = received.mp_unreach.filter(|(family, _)| wanted(*family)) {
+            self.withdrawn.extend(prefixes);
+        }
+        let mut reach = Vec::new();
+        if !announced.is_empty() && wanted(Family::Ipv4) {
+            // A missing NEXT_HOP has become treat-as-withdraw already.
+            let next_hop = NextHop::V4(received.next_hop.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED));
+            reach.push((0, Reach { family: Family::Ipv4, next_hop, prefixes: announced }));
+        }
+        if let Some(mp) = received.mp_reach.filter(|mp| wanted(mp.family)) {
+            let (family, next_hop, prefixes) = (mp.family, mp.next_hop, mp.prefixes);
+            reach.push((14, Reach { family, next_hop, prefixes }));
+        }
+        for (code, reach) in &mut reach {
+            self.drop_multicast(*code, reach);
+        }
+        let mut reach: Vec<Reach> = reach.into_iter().map(|(_, reach)| reach).collect();
+        reach.retain(|reach| !reach.prefixes.is_empty());
+
+        if severities.contains(&Severity::TreatAsWithdraw) {
+            self.withdrawn.extend(reach.into_iter().flat_map(|reach| reach.prefixes));
+            return;
+        }
+        if reach.is_empty() {
+            return;
+        }
+        // RFC 4271 §4.3: a prefix in both fields counts as announced.
+        if !self.withdrawn.is_empty() {
+            let announced: BTreeSet<&IpNet> = reach.iter().flat_map(|reach| &reach.prefixes).collect();
+            self.withdrawn.retain(|prefix| !announced.contains(prefix));
+        }
+        self.reach = reach;
+        self.attributes = received.attributes;
+    }
+
+    /// RFC 4271 §6.3: a semantically incorrect prefix is logged and ignored.
+    fn drop_multicast(&mut self, code: u8, reach: &mut Reach) {
+        let before = reach.prefixes.len();
+        reach.prefixes.retain(nlri::is_unicast);
+        let dropped = before - reach.prefixes.len();
+        if dropped > 0 {
+            let text = format!("{dropped} multicast prefixes ignored");
+            self.errors.push(AttributeError { code, severity: Severity::Discard, text });
+        }
+    }
+}
+
+/// Two octets of length, and what they promise.
+fn field<'a>(octets: &mut Octets<'a>) -> Option<&'a [u8]> {
+    let length = octets.u16()?;
+    octets.take(usize::from(length))
+}
+
+/// RFC 4724 §2: an UPDATE of minimum length, or one with nothing but an MP_UNREACH_NLRI that withdraws nothing.
+fn end_of_rib(body: &[u8], received: &Received, codec: &Codec) -> Option<Family> {
+    if body == [0; 4] {
+        return codec.families.contains(&Family::Ipv4).then_some(Family::Ipv4);
+    }
+    match (body, &received.mp_unreach) {
+        ([0, 0, high, low, list @ ..], Some((family, prefixes)))
+            if prefixes.is_empty()
+                && !received.beyond_unreach
+                && received.faults.is_empty()
+                && list.len() == usize::from(u16::from_be_bytes([*high, *low])) =>
+        {
+            Some(*family)
+        }
+        _ => None,
+    }
+}
