@@ -1,1 +1,18 @@
+//! How anyvip touches Linux. Thin parts that a driver (the daemon, the simulator) puts together in a tokio
+//! `current_thread` runtime; nothing here decides anything.
+//!
+//! - [`clock`]: the one place that turns machine time into timers.
+//! - [`connections`]: the TCP connections of a BGP speaker; takes its actions, gives back its events.
+//! - [`netlink`]: addresses, links, routes and next hops; a [`netlink::Monitor`] that shows the host as one value.
+//! - [`failure`]: system errors as [`anyvip_machine::Failure`].
+//!
+//! No type of a netlink or socket library appears in a public signature. `unsafe` lives in `sys/`, one file per subject.
+#![deny(unsafe_code)]
 
+pub mod clock;
+pub mod connections;
+pub mod failure;
+mod sys;
+
+pub use clock::Clock;
+pub use connections::Connections;
