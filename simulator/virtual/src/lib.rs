@@ -1,1 +1,18 @@
+//! The parts of the simulator that are pure: what a lab is, what happens in it, and what to make of it.
+//!
+//! # Parts
+//!
+//! - [`lab`]: a containerlab topology file, read into nodes with roles, addresses and links.
+//! - [`scenario`]: traffic and steps, read from YAML and checked against the lab before anything starts.
+//! - [`observation`]: what was seen, and the verdict on each expectation.
+//! - [`diagnostic`], [`yaml`]: all errors of a file at once, each with its line and column.
+//!
+//! Nothing here touches the world: text comes in, values go out. The namespace backend is in the crate `anyvip-sim`.
+#![forbid(unsafe_code)]
 
+pub mod diagnostic;
+pub mod duration;
+pub mod lab;
+pub mod observation;
+pub mod scenario;
+pub mod yaml;
