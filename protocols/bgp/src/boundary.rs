@@ -22,7 +22,9 @@ pub enum Event {
     /// is closed with Cease/Peer De-configured (RFC 4486), one whose session-relevant fields differ is closed with
     /// Cease/Other Configuration Change and starts again, all others keep their sessions.
     Configure(SpeakerConfig),
-    /// All routes that `peer` shall know from now on. The speaker sends the difference to what it was told.
+    /// All routes that `peer` shall know from now on. The speaker sends the difference to what it was told. Routes
+    /// that the session cannot carry (family or next hop not negotiated) are left out. Without an Established session
+    /// this is forgotten: next hops depend on the session, so [`Action::SessionUp`] asks again.
     Wanted { peer: PeerName, routes: BTreeMap<IpNet, RouteAttributes> },
     /// Close all sessions with Cease/Administrative Shutdown and this text (RFC 9003), and start none.
     Stop { text: String },
@@ -58,7 +60,7 @@ pub enum Action {
     SessionDown { peer: PeerName, was_established: bool, reason: DownReason },
     /// What the peer has been told changed: these prefixes were written in an UPDATE (announced or replaced, withdrawn).
     Advertised { peer: PeerName, announced: Vec<IpNet>, withdrawn: Vec<IpNet> },
-    /// What the peer told us changed (only peers with [`Receive::Only`] or [`Receive::All`]); `None` is a withdrawal.
+    /// At the end of a session all its routes are withdrawn before `SessionDown`. What the peer told us changed (only peers with [`Receive::Only`] or [`Receive::All`]); `None` is a withdrawal.
     RoutesChanged { peer: PeerName, changes: Vec<(IpNet, Option<crate::wire::ReceivedRoute>)> },
     /// The peer sent something RFC 7606 lets us survive. Counted in status, logged by the driver.
     Malformed { peer: PeerName, error: crate::error::AttributeError },
@@ -202,6 +204,19 @@ pub enum DownReason {
     WeSaid(Notification),
     /// The peer took nothing for longer than the SendHoldTimer (RFC 9687).
     SendHoldTimerExpired,
+}
+
+impl fmt::Display for DownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DownReason::Connection(failure) => failure.fmt(f),
+            DownReason::PeerSaid(notification) => write!(f, "peer said: {notification}"),
+            DownReason::WeSaid(notification) => write!(f, "we said: {notification}"),
+            DownReason::SendHoldTimerExpired => {
+                f.write_str("send hold timer expired: the peer reads nothing")
+            }
+        }
+    }
 }
 
 /// One route as it shall be told. The speaker adds its own AS to the path and nothing else.

@@ -1,0 +1,297 @@
+//! What one peer shall know against what it was told (RFC 4271 §3.2, §9.2).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::RouteAttributes;
+use crate::error::EncodeError;
+use crate::wire::{
+    AsPath, AsSegment, AsSegmentKind, Codec, Family, NextHop, PathAttributes, end_of_rib, pack_announcements,
+    pack_withdrawals,
+};
+
+/// One `Send`: whole messages of at most this many octets.
+pub(crate) const MAX_BATCH_LEN: usize = 64 * 1024;
+/// An AS_PATH segment counts its AS numbers in one octet (RFC 4271 §4.3).
+const MAX_SEGMENT_LEN: usize = 255;
+/// Without a configured LOCAL_PREF; the value every implementation takes.
+const DEFAULT_LOCAL_PREF: u32 = 100;
+
+/// The routes of one Established session in the direction of the peer.
+///
+/// Nothing is queued: what is pending is always the difference between the two tables. So a route that changed twice
+/// while the connection was busy is sent once, one that came and went is not sent at all, and memory is bounded by
+/// the tables whatever the peer does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AdjRibOut {
+    speaker: Origination,
+    codec: Codec,
+    wanted: BTreeMap<IpNet, RouteAttributes>,
+    advertised: BTreeMap<IpNet, RouteAttributes>,
+    /// Prefixes whose two entries differ.
+    pending: BTreeSet<IpNet>,
+    /// Prefixes that the peer asked to hear again although nothing changed.
+    again: BTreeSet<IpNet>,
+    /// What the codec refused: its attributes do not fit into a message. Not pending until wanted differently.
+    unsendable: BTreeSet<IpNet>,
+    /// Families whose End-of-RIB is due once nothing is pending (RFC 4724 §2). `None` until the first wanted set.
+    end_of_rib: Option<BTreeSet<Family>>,
+}
+
+/// How this session's side of the AS boundary changes the attributes (RFC 4271 §5.1.2, §5.1.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origination {
+    pub(crate) asn: u32,
+    pub(crate) external: bool,
+}
+
+/// Messages for one `Send`, and what they say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) bytes: Vec<u8>,
+    /// UPDATE messages in `bytes`, End-of-RIB included.
+    pub(crate) updates: u64,
+    pub(crate) announced: Vec<IpNet>,
+    pub(crate) withdrawn: Vec<IpNet>,
+}
+
+impl AdjRibOut {
+    pub(crate) fn new(speaker: Origination, codec: Codec) -> AdjRibOut {
+        AdjRibOut {
+            speaker,
+            codec,
+            wanted: BTreeMap::new(),
+            advertised: BTreeMap::new(),
+            pending: BTreeSet::new(),
+            again: BTreeSet::new(),
+            unsendable: BTreeSet::new(),
+            end_of_rib: None,
+        }
+    }
+
+    /// Takes the whole wanted set. Routes that this session cannot carry are left out: the caller's gates name why.
+    pub(crate) fn want(&mut self, routes: BTreeMap<IpNet, RouteAttributes>) {
+        let mut routes = routes;
+        routes.retain(|prefix, route| self.carries(prefix, route));
+        let refused = std::mem::take(&mut self.unsendable);
+        self.unsendable = refused.into_iter().filter(|p| routes.get(p) == self.wanted.get(p)).collect();
+        self.wanted = routes;
+        let both = self.wanted.keys().chain(self.advertised.keys());
+        let differs = |prefix: &&IpNet| self.wanted.get(prefix) != self.advertised.get(prefix);
+        self.pending = both.filter(differs).filter(|p| !self.unsendable.contains(p)).copied().collect();
+        self.again.retain(|prefix| self.wanted.contains_key(prefix));
+        if self.end_of_rib.is_none() {
+            self.end_of_rib = Some(self.codec.families.clone());
+        }
+    }
+
+    /// RFC 2918 §4: the peer asked for everything of this family again.
+    pub(crate) fn refresh(&mut self, family: Family) {
+        let again = self.wanted.keys().filter(|prefix| Family::of(prefix) == family);
+        self.again.extend(again.filter(|p| !self.unsendable.contains(p)).copied());
+    }
+
+    /// What was handed to the connection, prefix by prefix.
+    pub(crate) fn advertised(&self) -> &BTreeMap<IpNet, RouteAttributes> {
+        &self.advertised
+    }
+
+    /// How many prefixes wait to be announced or withdrawn.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.union(&self.again).count()
+    }
+
+    /// Fills up one `Send` that holds `bytes` already: withdrawals, then announcements, then End-of-RIB.
+    ///
+    /// RFC 4271 §9.2 leaves the order open; withdrawals go first because a wrong route hurts more than a missing one.
+    pub(crate) fn fill(&mut self, batch: &mut Batch) {
+        if !self.withdraw(batch) {
+            return;
+        }
+        for (attributes, family, prefixes) in self.groups() {
+            if !self.announce(&attributes, family, prefixes, batch) {
+                return;
+            }
+        }
+        self.say_end_of_rib(batch);
+    }
+
+    /// Whether this session may carry the route at all.
+    fn carries(&self, prefix: &IpNet, route: &RouteAttributes) -> bool {
+        let family = Family::of(prefix);
+        let next_hop = match (family, route.next_hop) {
+            (Family::Ipv4, NextHop::V4(_)) | (Family::Ipv6, NextHop::V6 { .. }) => true,
+            // RFC 8950 §4.
+            (Family::Ipv4, NextHop::V6 { .. }) => self.codec.extended_next_hop.contains(&family),
+            (Family::Ipv6, NextHop::V4(_)) => false,
+        };
+        self.codec.families.contains(&family) && next_hop
+    }
+
+    /// False when the batch is full.
+    fn withdraw(&mut self, batch: &mut Batch) -> bool {
+        let gone = |prefix: &&IpNet| !self.wanted.contains_key(*prefix);
+        let mut prefixes: Vec<IpNet> = self.pending.iter().filter(gone).copied().collect();
+        let codec = &self.codec;
+        while !prefixes.is_empty() {
+            let Added::Prefixes(count) = batch.add(&prefixes, |some| Ok(pack_withdrawals(codec, some)))
+            else {
+                return false;
+            };
+            for prefix in prefixes.drain(..count) {
+                self.pending.remove(&prefix);
+                self.advertised.remove(&prefix);
+                batch.withdrawn.push(prefix);
+            }
+        }
+        true
+    }
+
+    /// Pending announcements by equal attributes and family, so that one UPDATE carries many prefixes.
+    fn groups(&self) -> Vec<(RouteAttributes, Family, Vec<IpNet>)> {
+        let mut groups: BTreeMap<(&RouteAttributes, Family), Vec<IpNet>> = BTreeMap::new();
+        for prefix in self.pending.union(&self.again) {
+            if let Some(route) = self.wanted.get(prefix) {
+                groups.entry((route, Family::of(prefix))).or_default().push(*prefix);
+            }
+        }
+        let owned = |((route, family), prefixes): ((&RouteAttributes, Family), Vec<IpNet>)| {
+            (route.clone(), family, prefixes)
+        };
+        groups.into_iter().map(owned).collect()
+    }
+
+    /// False when the batch is full.
+    fn announce(
+        &mut self,
+        route: &RouteAttributes,
+        family: Family,
+        mut prefixes: Vec<IpNet>,
+        batch: &mut Batch,
+    ) -> bool {
+        let attributes = self.speaker.attributes(route);
+        let codec = self.codec.clone();
+        while !prefixes.is_empty() {
+            let pack =
+                |some: &[IpNet]| pack_announcements(&codec, &attributes, &route.next_hop, family, some);
+            match batch.add(&prefixes, pack) {
+                Added::Prefixes(count) => {
+                    for prefix in prefixes.drain(..count) {
+                        self.pending.remove(&prefix);
+                        self.again.remove(&prefix);
+                        // RFC 4271 §3.1: announcing it again replaces it, no withdrawal in between.
+                        self.advertised.insert(prefix, route.clone());
+                        batch.announced.push(prefix);
+                    }
+                }
+                Added::Full => return false,
+                Added::Refused => {
+                    for prefix in prefixes.drain(..) {
+                        self.refuse(prefix, batch);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// A route that does not fit into a message must not stand at the peer with its former attributes.
+    fn refuse(&mut self, prefix: IpNet, batch: &mut Batch) {
+        self.pending.remove(&prefix);
+        self.again.remove(&prefix);
+        self.unsendable.insert(prefix);
+        if self.advertised.contains_key(&prefix) {
+            let codec = &self.codec;
+            if let Added::Prefixes(_) = batch.add(&[prefix], |some| Ok(pack_withdrawals(codec, some))) {
+                self.advertised.remove(&prefix);
+                batch.withdrawn.push(prefix);
+            } else {
+                // Comes first in the next batch.
+                self.wanted.remove(&prefix);
+                self.pending.insert(prefix);
+            }
+        }
+    }
+
+    fn say_end_of_rib(&mut self, batch: &mut Batch) {
+        let Some(families) = &mut self.end_of_rib else { return };
+        while let Some(family) = families.first().copied() {
+            let message = end_of_rib(family);
+            if batch.bytes.len() + message.len() > MAX_BATCH_LEN {
+                return;
+            }
+            families.remove(&family);
+            batch.bytes.extend(message);
+            batch.updates += 1;
+        }
+    }
+}
+
+enum Added {
+    /// So many of the prefixes, from the front.
+    Prefixes(usize),
+    /// Not one more fits.
+    Full,
+    /// The codec cannot write them at all.
+    Refused,
+}
+
+impl Batch {
+    /// Adds as many prefixes from the front as there is room for. Each try that is too long halves them, so that
+    /// packing costs a few tries and not one per prefix.
+    fn add(
+        &mut self,
+        prefixes: &[IpNet],
+        pack: impl Fn(&[IpNet]) -> Result<Vec<Vec<u8>>, EncodeError>,
+    ) -> Added {
+        let room = MAX_BATCH_LEN.saturating_sub(self.bytes.len());
+        // A prefix takes at least two octets.
+        let mut count = prefixes.len().min(room / 2);
+        while count > 0 {
+            let Some(some) = prefixes.get(..count) else { break };
+            match pack(some) {
+                Ok(messages) if messages.iter().map(Vec::len).sum::<usize>() <= room => {
+                    self.updates += messages.len() as u64;
+                    self.bytes.extend(messages.concat());
+                    return Added::Prefixes(count);
+                }
+                Ok(_) => count /= 2,
+                Err(_) => return Added::Refused,
+            }
+        }
+        Added::Full
+    }
+}
+
+impl Origination {
+    /// RFC 4271 §5.1: our AS in front of external paths, LOCAL_PREF to internal peers only, MED as given.
+    pub(crate) fn attributes(self, route: &RouteAttributes) -> PathAttributes {
+        let times = usize::from(route.prepend) + usize::from(self.external);
+        let mut as_path = route.as_path.clone();
+        prepend(&mut as_path, self.asn, times);
+        PathAttributes {
+            origin: route.origin,
+            as_path,
+            med: route.med,
+            local_pref: (!self.external).then(|| route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
+            communities: route.communities.iter().copied().collect(),
+            extended_communities: route.extended_communities.iter().copied().collect(),
+            large_communities: route.large_communities.iter().copied().collect(),
+            ..PathAttributes::default()
+        }
+    }
+}
+
+/// RFC 4271 §5.1.2: into the first AS_SEQUENCE while it has room, else as a segment of its own.
+fn prepend(path: &mut AsPath, asn: u32, times: usize) {
+    for _ in 0..times {
+        match path.segments.first_mut() {
+            Some(AsSegment { kind: AsSegmentKind::Sequence, asns }) if asns.len() < MAX_SEGMENT_LEN => {
+                asns.insert(0, asn);
+            }
+            _ => path.segments.insert(0, AsSegment { kind: AsSegmentKind::Sequence, asns: vec![asn] }),
+        }
+    }
+}

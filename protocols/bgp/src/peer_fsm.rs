@@ -1,0 +1,698 @@
+//! One peer (RFC 4271 §8): when to connect, which of two connections to keep, and what its messages cause.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyvip_machine::{Failure, FailureKind, Seed, Time};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::adj_rib_in::Changes;
+use crate::connection::{Connection, Ending, Heard, Local, Session};
+use crate::error::Severity;
+use crate::status::{Counters, LastError, PeerView};
+use crate::wire::{Codec, Message, Notification, Update};
+use crate::{Action, ConnectionId, DownReason, PeerConfig, PeerName, PeerState, RouteAttributes};
+
+/// Every action with an end is answered within this time, or the driver has a bug.
+pub(crate) const GUARD_TIME: Duration = Duration::from_secs(10);
+/// Back-off after an error NOTIFICATION: 1, 2, 4 … 30 s.
+const LEAST_BACK_OFF: Duration = Duration::from_secs(1);
+const MOST_BACK_OFF: Duration = Duration::from_secs(30);
+/// A session that lasted this long was a success; what fails after it starts from the least back-off again.
+const STABLE_TIME: Duration = Duration::from_secs(30);
+
+/// One peer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PeerFsm {
+    name: PeerName,
+    ours: Local,
+    config: PeerConfig,
+    seed: Seed,
+    initiated: Initiated,
+    accepted: Option<Connection>,
+    stopped: bool,
+    /// The wait after the next error, if there was one since the last stable session.
+    back_off: Option<Duration>,
+    state: PeerState,
+    since: Time,
+    last_error: Option<LastError>,
+    counters: Counters,
+}
+
+/// Our own attempt.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Initiated {
+    /// None: we only listen, are stopped, or the accepted connection serves.
+    Resting,
+    /// ConnectRetryTimer runs; `damped` after an error, which RFC 4271 §8.1 calls peer oscillation damping.
+    Waiting { connect_retry_timer: Time, damped: bool },
+    /// [`Action::Connect`] is not answered yet.
+    Connecting { connection: ConnectionId, guard: Time },
+    /// It stands.
+    Open(Box<Connection>),
+}
+
+/// Which of the two connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Initiated,
+    Accepted,
+}
+
+impl Side {
+    const BOTH: [Side; 2] = [Side::Initiated, Side::Accepted];
+
+    fn other(self) -> Side {
+        match self {
+            Side::Initiated => Side::Accepted,
+            Side::Accepted => Side::Initiated,
+        }
+    }
+}
+
+/// What leaves a peer in one turn, and what the speaker keeps for all of them.
+#[derive(Debug)]
+pub(crate) struct Effects<'a> {
+    pub(crate) now: Time,
+    pub(crate) actions: &'a mut Vec<Action>,
+    pub(crate) next_connection: &'a mut u64,
+    pub(crate) connections: &'a mut BTreeMap<ConnectionId, PeerName>,
+    pub(crate) farewells: &'a mut Vec<Farewell>,
+}
+
+/// A NOTIFICATION that waits for the `Send` before it; its peer has moved on and may even be gone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Farewell {
+    pub(crate) connection: ConnectionId,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) give_up: Time,
+}
+
+impl Effects<'_> {
+    /// Sends a last NOTIFICATION, now or after what is in flight, and closes.
+    pub(crate) fn say_and_close(&mut self, connection: ConnectionId, last: &Notification, is_writing: bool) {
+        let bytes = Message::Notification(last.clone()).encode(&Codec::before_open());
+        if is_writing {
+            self.farewells.push(Farewell { connection, bytes, give_up: self.now + GUARD_TIME });
+        } else {
+            self.actions.push(Action::Send { connection, bytes });
+            self.actions.push(Action::Close { connection });
+        }
+    }
+}
+
+impl PeerFsm {
+    pub(crate) fn new(now: Time, name: PeerName, ours: Local, config: PeerConfig, seed: Seed) -> PeerFsm {
+        PeerFsm {
+            name,
+            ours,
+            config,
+            seed,
+            initiated: Initiated::Resting,
+            accepted: None,
+            stopped: false,
+            back_off: None,
+            state: PeerState::Idle,
+            since: now,
+            last_error: None,
+            counters: Counters::default(),
+        }
+    }
+
+    /// RFC 4271 §8.2.2, Events 1 and 3 to 5: connects at once, or waits for the peer to do so.
+    pub(crate) fn start(&mut self, fx: &mut Effects) {
+        if self.config.connect {
+            self.connect(fx);
+        }
+        self.note_state(fx);
+    }
+
+    /// Takes another configuration of the same peer.
+    pub(crate) fn configure(&mut self, ours: Local, config: PeerConfig, fx: &mut Effects) {
+        let resets = ours != self.ours || resets_session(&self.config, &config);
+        let former = std::mem::replace(&mut self.config, config);
+        self.ours = ours;
+        if resets {
+            let reason = Notification::cease(Notification::OTHER_CONFIGURATION_CHANGE, None);
+            self.close_all(&reason, fx);
+            self.initiated = Initiated::Resting;
+            self.back_off = None;
+            self.start(fx);
+            return;
+        }
+        if former.receive != self.config.receive {
+            self.receive_differently(&former, fx);
+        }
+        if !self.config.connect && matches!(self.initiated, Initiated::Waiting { .. }) {
+            self.initiated = Initiated::Resting;
+        }
+        if self.config.connect && !former.connect && self.live_state() <= PeerState::Active {
+            self.connect(fx);
+        }
+        self.settle(fx);
+    }
+
+    /// Closes everything for good (RFC 4271 §8.2.2, Event 2).
+    pub(crate) fn stop(&mut self, last: &Notification, fx: &mut Effects) {
+        self.stopped = true;
+        self.close_all(last, fx);
+        self.initiated = Initiated::Resting;
+        self.note_state(fx);
+    }
+
+    /// All routes that the peer shall know. Without an Established session there is nobody to tell.
+    pub(crate) fn want(&mut self, routes: BTreeMap<IpNet, RouteAttributes>, fx: &mut Effects) {
+        if let Some(session) = self.session_mut() {
+            session.adj_rib_out.want(routes);
+        }
+        self.settle(fx);
+    }
+
+    pub(crate) fn connected(
+        &mut self,
+        connection: ConnectionId,
+        ends: (SocketAddr, SocketAddr),
+        fx: &mut Effects,
+    ) -> bool {
+        match &self.initiated {
+            Initiated::Connecting { connection: asked, .. } if *asked == connection => {}
+            _ => return false,
+        }
+        if self.accepted_serves() {
+            // The peer's own connection is about to win or has won. Ours has said nothing yet: it goes quietly, so
+            // that the two ends cannot each close the connection that the other one keeps.
+            fx.connections.remove(&connection);
+            fx.actions.push(Action::Close { connection });
+            self.initiated = Initiated::Resting;
+        } else {
+            let connection = Connection::new(fx.now, connection, ends, self.ours, &self.config);
+            self.initiated = Initiated::Open(Box::new(connection));
+        }
+        self.settle(fx);
+        true
+    }
+
+    pub(crate) fn connect_failed(&mut self, connection: ConnectionId, failure: Failure, fx: &mut Effects) {
+        match &self.initiated {
+            Initiated::Connecting { connection: asked, .. } if *asked == connection => {}
+            _ => return,
+        }
+        fx.connections.remove(&connection);
+        self.attempt_failed(failure, fx);
+        self.settle(fx);
+    }
+
+    /// Takes a connection that the peer made, unless there is no use for it; then the reason is given back.
+    pub(crate) fn accepted(
+        &mut self,
+        connection: ConnectionId,
+        ends: (SocketAddr, SocketAddr),
+        fx: &mut Effects,
+    ) -> Result<(), (Notification, &'static str)> {
+        if self.live_state() == PeerState::Established {
+            // RFC 4271 §6.8: a collision with an Established connection closes the newly created one.
+            let last = Notification::cease(Notification::CONNECTION_COLLISION_RESOLUTION, None);
+            return Err((last, "the session is Established already"));
+        }
+        // A peer that connects again has given up its former connection, whatever TCP still believes.
+        self.close_loser(Side::Accepted, fx);
+        fx.connections.insert(connection, self.name.clone());
+        self.accepted = Some(Connection::new(fx.now, connection, ends, self.ours, &self.config));
+        self.settle(fx);
+        Ok(())
+    }
+
+    pub(crate) fn received(&mut self, connection: ConnectionId, bytes: &[u8], fx: &mut Effects) {
+        let Some(side) = self.side_of(connection) else { return };
+        if let Some(connection) = self.connection_mut(side) {
+            connection.push(bytes);
+        }
+        while let Some(heard) = self.next_message(side, connection, fx.now) {
+            match heard {
+                Heard::Keepalive => {}
+                Heard::Open => self.opened(side, fx),
+                Heard::Established => self.established(side, fx),
+                Heard::Update(update) => self.updated(side, update, fx),
+                Heard::End(ending) => self.end(side, ending, fx),
+            }
+        }
+        self.settle(fx);
+    }
+
+    pub(crate) fn sent(&mut self, connection: ConnectionId, fx: &mut Effects) {
+        let Some(side) = self.side_of(connection) else { return };
+        let Some(connection) = self.connection_mut(side) else { return };
+        let (announced, withdrawn) = connection.sent();
+        if !announced.is_empty() || !withdrawn.is_empty() {
+            fx.actions.push(Action::Advertised { peer: self.name.clone(), announced, withdrawn });
+        }
+        self.settle(fx);
+    }
+
+    /// The connection ended from outside.
+    pub(crate) fn closed(&mut self, connection: ConnectionId, failure: Failure, fx: &mut Effects) {
+        let Some(side) = self.side_of(connection) else { return };
+        fx.connections.remove(&connection);
+        if let Some(connection) = self.take(side) {
+            self.ended(side, connection, DownReason::Connection(failure), fx);
+        }
+        self.settle(fx);
+    }
+
+    pub(crate) fn deadline_reached(&mut self, fx: &mut Effects) {
+        match self.initiated {
+            Initiated::Waiting { connect_retry_timer, .. } if connect_retry_timer <= fx.now => {
+                if self.accepted_serves() {
+                    self.initiated = Initiated::Resting;
+                } else {
+                    self.connect(fx);
+                }
+            }
+            Initiated::Connecting { connection, guard } if guard <= fx.now => {
+                fx.connections.remove(&connection);
+                self.counters.unanswered += 1;
+                let text = format!("the driver did not answer Connect within {} s", GUARD_TIME.as_secs());
+                self.attempt_failed(Failure::new(FailureKind::Unanswered, text), fx);
+            }
+            _ => {}
+        }
+        for side in Side::BOTH {
+            let slot = slot(&mut self.initiated, &mut self.accepted, side);
+            if let Some(ending) = slot.and_then(|c| c.deadline_reached(fx.now, &mut self.seed)) {
+                self.end(side, ending, fx);
+            }
+        }
+        self.settle(fx);
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        let initiated = match &self.initiated {
+            Initiated::Resting => None,
+            Initiated::Waiting { connect_retry_timer, .. } => Some(*connect_retry_timer),
+            Initiated::Connecting { guard, .. } => Some(*guard),
+            Initiated::Open(connection) => connection.next_deadline(),
+        };
+        let accepted = self.accepted.as_ref().and_then(Connection::next_deadline);
+        [initiated, accepted].into_iter().flatten().min()
+    }
+
+    /// A bug was found in this peer's state: its session is the price (never the process).
+    pub(crate) fn reset(&mut self, fx: &mut Effects) {
+        self.counters.bugs += 1;
+        self.close_all(&Notification::cease(Notification::ADMINISTRATIVE_RESET, None), fx);
+        self.initiated = Initiated::Resting;
+        self.schedule_retry(fx);
+        self.settle(fx);
+    }
+
+    /// Whether this peer would be looked for at that address.
+    pub(crate) fn is_at(&self, remote: SocketAddr) -> bool {
+        self.config.remote.address.to_canonical() == remote.ip().to_canonical()
+    }
+
+    /// For choosing among several peers with one address: who waits for a connection comes first.
+    pub(crate) fn expects_connection(&self) -> (PeerState, bool) {
+        (self.live_state(), self.config.connect)
+    }
+
+    pub(crate) fn view(&self) -> PeerView<'_> {
+        let established =
+            Side::BOTH.into_iter().find_map(|side| self.connection(side).and_then(Connection::session));
+        PeerView {
+            name: &self.name,
+            config: &self.config,
+            state: self.state,
+            since: self.since,
+            next_try: match self.initiated {
+                Initiated::Waiting { connect_retry_timer, .. } => Some(connect_retry_timer),
+                _ => None,
+            },
+            last_error: self.last_error.as_ref(),
+            facts: established.map(|session| &session.facts),
+            counters: self.counters,
+            session: established,
+        }
+    }
+
+    // RFC 4271 §8.2.1.4: the two connections of a peer.
+
+    fn connection(&self, side: Side) -> Option<&Connection> {
+        match (side, &self.initiated) {
+            (Side::Accepted, _) => self.accepted.as_ref(),
+            (Side::Initiated, Initiated::Open(connection)) => Some(connection),
+            (Side::Initiated, _) => None,
+        }
+    }
+
+    fn connection_mut(&mut self, side: Side) -> Option<&mut Connection> {
+        slot(&mut self.initiated, &mut self.accepted, side)
+    }
+
+    /// Of at most one: a collision is settled before either connection is Established.
+    fn session_mut(&mut self) -> Option<&mut Session> {
+        let accepted = self.accepted.as_mut().and_then(Connection::session_mut);
+        match &mut self.initiated {
+            Initiated::Open(connection) => connection.session_mut().or(accepted),
+            _ => accepted,
+        }
+    }
+
+    fn side_of(&self, id: ConnectionId) -> Option<Side> {
+        let is = |side: &Side| self.connection(*side).is_some_and(|connection| connection.id == id);
+        Side::BOTH.into_iter().find(is)
+    }
+
+    fn take(&mut self, side: Side) -> Option<Connection> {
+        match side {
+            Side::Accepted => self.accepted.take(),
+            Side::Initiated => match std::mem::replace(&mut self.initiated, Initiated::Resting) {
+                Initiated::Open(connection) => Some(*connection),
+                other => {
+                    self.initiated = other;
+                    None
+                }
+            },
+        }
+    }
+
+    fn next_message(&mut self, side: Side, id: ConnectionId, now: Time) -> Option<Heard> {
+        let connection = slot(&mut self.initiated, &mut self.accepted, side);
+        // A message may have ended the connection that the next ones came on.
+        let connection = connection.filter(|connection| connection.id == id)?;
+        connection.next(now, self.ours, &self.config, &mut self.seed)
+    }
+
+    fn accepted_serves(&self) -> bool {
+        self.accepted.as_ref().is_some_and(|connection| connection.state() >= PeerState::OpenConfirm)
+    }
+
+    // What messages cause.
+
+    /// An acceptable OPEN: RFC 4271 §6.8. The other connection counts from OpenSent on, since the peer's identifier
+    /// is known by now; both ends come to the same answer before either says KEEPALIVE.
+    fn opened(&mut self, side: Side, fx: &mut Effects) {
+        let Some(theirs) = self.connection(side).and_then(Connection::facts).map(|facts| facts.router_id)
+        else {
+            return;
+        };
+        let keep = match self.connection(side.other()).map(Connection::state) {
+            None => side,
+            Some(PeerState::Established) => side.other(),
+            // RFC 6286 §2.3: equal identifiers are settled by the AS number.
+            Some(_) if (self.ours.router_id, self.ours.asn) > (theirs, self.config.asn) => Side::Initiated,
+            Some(_) => Side::Accepted,
+        };
+        self.close_loser(keep.other(), fx);
+        if keep == side
+            && let Some(connection) = self.connection_mut(side)
+        {
+            connection.confirm();
+        }
+    }
+
+    fn established(&mut self, side: Side, fx: &mut Effects) {
+        self.close_loser(side.other(), fx);
+        if side == Side::Accepted && matches!(self.initiated, Initiated::Waiting { .. }) {
+            self.initiated = Initiated::Resting;
+        }
+        self.counters.established += 1;
+        self.note_state(fx);
+        if let Some(facts) = self.connection(side).and_then(Connection::facts).cloned() {
+            fx.actions.push(Action::SessionUp { peer: self.name.clone(), facts });
+        }
+    }
+
+    fn updated(&mut self, side: Side, mut update: Update, fx: &mut Effects) {
+        self.counters.updates_in += 1;
+        self.counters.malformed += update.errors.len() as u64;
+        let errors = std::mem::take(&mut update.errors);
+        let Some(session) = self.connection_mut(side).and_then(Connection::session_mut) else { return };
+        let learned = session.adj_rib_in.learn(update);
+        let mut changes = learned.changes;
+        for error in &errors {
+            if let Severity::DisableFamily(family) = error.severity {
+                session.disable(family);
+                changes.extend(session.adj_rib_in.forget_family(family));
+            }
+        }
+        self.counters.prefixes_heard += learned.heard;
+        self.counters.prefixes_dropped += learned.dropped;
+        let malformed = |error| Action::Malformed { peer: self.name.clone(), error };
+        fx.actions.extend(errors.into_iter().map(malformed));
+        self.report(changes, fx);
+    }
+
+    fn receive_differently(&mut self, former: &PeerConfig, fx: &mut Effects) {
+        let receive = self.config.receive.clone();
+        let more = receive.asks_more_than(&former.receive);
+        for side in Side::BOTH {
+            let Some(connection) = self.connection_mut(side) else { continue };
+            let Some(session) = connection.session_mut() else { continue };
+            let changes = session.adj_rib_in.ask_for(receive.clone());
+            let answers = session.facts.route_refresh;
+            if more && answers {
+                connection.ask_again();
+            }
+            self.report(changes, fx);
+            if more && !answers {
+                // Without ROUTE-REFRESH only a new session tells everything again.
+                let last = Notification::cease(Notification::OTHER_CONFIGURATION_CHANGE, None);
+                self.end(side, Ending::Say(last), fx);
+            }
+        }
+    }
+
+    fn report(&self, changes: Changes, fx: &mut Effects) {
+        if !changes.is_empty() {
+            fx.actions.push(Action::RoutesChanged { peer: self.name.clone(), changes });
+        }
+    }
+
+    // How connections end.
+
+    fn end(&mut self, side: Side, ending: Ending, fx: &mut Effects) {
+        let Some(connection) = self.take(side) else { return };
+        let reason = close(&connection, ending, fx);
+        self.ended(side, connection, reason, fx);
+    }
+
+    /// Closes the connection that lost a collision; the other one goes on, so nothing is reported.
+    fn close_loser(&mut self, side: Side, fx: &mut Effects) {
+        if let Some(connection) = self.take(side) {
+            let last = Notification::cease(Notification::CONNECTION_COLLISION_RESOLUTION, None);
+            close(&connection, Ending::Say(last), fx);
+        }
+    }
+
+    /// Closes all there is, and reports it as one end. Does not schedule another try.
+    fn close_all(&mut self, last: &Notification, fx: &mut Effects) {
+        let was = self.live_state();
+        if let Initiated::Connecting { connection, .. } = self.initiated {
+            // Should it still come to stand, it is unknown and closed.
+            fx.connections.remove(&connection);
+        }
+        for side in Side::BOTH {
+            if let Some(mut connection) = self.take(side) {
+                close(&connection, Ending::Say(last.clone()), fx);
+                self.forget_routes(&mut connection, fx);
+            }
+        }
+        if was >= PeerState::OpenSent {
+            self.note_down(was == PeerState::Established, DownReason::WeSaid(last.clone()), fx);
+        }
+    }
+
+    fn ended(&mut self, side: Side, mut connection: Connection, reason: DownReason, fx: &mut Effects) {
+        let lasted = connection.session().map(|session| fx.now.since(session.since));
+        self.forget_routes(&mut connection, fx);
+        if lasted.is_some_and(|lasted| lasted >= STABLE_TIME) {
+            self.back_off = None;
+        }
+        let other = self.connection(side.other()).is_some();
+        if other {
+            // It lost a collision, whatever words were used: nothing is wrong with the peer.
+            self.schedule_retry(fx);
+        } else {
+            self.schedule_after(&reason, fx);
+        }
+        if lasted.is_some() || !other {
+            self.note_down(lasted.is_some(), reason, fx);
+        }
+    }
+
+    fn forget_routes(&mut self, connection: &mut Connection, fx: &mut Effects) {
+        if let Some(session) = connection.session_mut() {
+            let changes = session.adj_rib_in.forget_all();
+            self.report(changes, fx);
+        }
+    }
+
+    fn attempt_failed(&mut self, failure: Failure, fx: &mut Effects) {
+        self.initiated = Initiated::Resting;
+        let reason = DownReason::Connection(failure);
+        self.schedule_after(&reason, fx);
+        if self.accepted.is_none() {
+            self.note_down(false, reason, fx);
+        }
+    }
+
+    fn note_down(&mut self, was_established: bool, reason: DownReason, fx: &mut Effects) {
+        self.last_error = Some(LastError { at: fx.now, text: reason.to_string() });
+        self.note_state(fx);
+        fx.actions.push(Action::SessionDown { peer: self.name.clone(), was_established, reason });
+    }
+
+    // The ConnectRetryTimer.
+
+    fn schedule_after(&mut self, reason: &DownReason, fx: &mut Effects) {
+        if !is_error(reason) {
+            return self.schedule_retry(fx);
+        }
+        let wait = self.back_off.unwrap_or(LEAST_BACK_OFF);
+        self.back_off = Some((wait * 2).min(MOST_BACK_OFF));
+        // RFC 4271 §10: jitter makes timers shorter, by up to a quarter.
+        let wait = self.seed.between(wait * 3 / 4, wait);
+        self.schedule(wait, true, fx);
+    }
+
+    /// Within a quarter of the configured time, so that many hosts do not knock together.
+    fn schedule_retry(&mut self, fx: &mut Effects) {
+        let retry = self.config.connect_retry;
+        let wait = self.seed.between(retry * 3 / 4, retry * 5 / 4);
+        self.schedule(wait, false, fx);
+    }
+
+    fn schedule(&mut self, wait: Duration, damped: bool, fx: &mut Effects) {
+        if self.stopped || !self.config.connect {
+            return;
+        }
+        // A retry time of zero would be a busy loop.
+        let next = fx.now + wait.max(Duration::from_millis(1));
+        match &mut self.initiated {
+            Initiated::Resting => self.initiated = Initiated::Waiting { connect_retry_timer: next, damped },
+            Initiated::Waiting { connect_retry_timer, damped: was } => {
+                *connect_retry_timer = next.max(*connect_retry_timer);
+                *was |= damped;
+            }
+            Initiated::Connecting { .. } | Initiated::Open(_) => {}
+        }
+    }
+
+    fn connect(&mut self, fx: &mut Effects) {
+        let connection = ConnectionId::Initiated(*fx.next_connection);
+        *fx.next_connection += 1;
+        fx.connections.insert(connection, self.name.clone());
+        self.counters.connects += 1;
+        self.initiated = Initiated::Connecting { connection, guard: fx.now + GUARD_TIME };
+        fx.actions.push(Action::Connect {
+            connection,
+            peer: self.name.clone(),
+            remote: self.config.remote.clone(),
+            ttl: self.config.ttl,
+        });
+    }
+
+    // The end of every turn.
+
+    /// Writes what became due and tells the state.
+    fn settle(&mut self, fx: &mut Effects) {
+        let resting = matches!(self.initiated, Initiated::Resting);
+        if resting && self.accepted.is_none() {
+            // The accepted connection that we rested for is gone by collision or refusal.
+            self.schedule_retry(fx);
+        }
+        for side in Side::BOTH {
+            if let Some(connection) = slot(&mut self.initiated, &mut self.accepted, side) {
+                self.counters.updates_out += connection.write(fx.now, &mut self.seed, fx.actions);
+            }
+        }
+        self.note_state(fx);
+    }
+
+    /// The furthest of both connections.
+    fn live_state(&self) -> PeerState {
+        let initiated = match &self.initiated {
+            Initiated::Resting if self.stopped => PeerState::Idle,
+            Initiated::Resting => PeerState::Active,
+            Initiated::Waiting { damped: true, .. } => PeerState::Idle,
+            Initiated::Waiting { damped: false, .. } => PeerState::Active,
+            Initiated::Connecting { .. } => PeerState::Connect,
+            Initiated::Open(connection) => connection.state(),
+        };
+        let accepted = self.accepted.as_ref().map_or(PeerState::Idle, Connection::state);
+        // Connect and Active say what we do ourselves; only a standing connection outranks them.
+        if accepted >= PeerState::OpenSent { initiated.max(accepted) } else { initiated }
+    }
+
+    fn note_state(&mut self, fx: &mut Effects) {
+        let (from, to) = (self.state, self.live_state());
+        if from != to {
+            (self.state, self.since) = (to, fx.now);
+            fx.actions.push(Action::StateChanged { peer: self.name.clone(), from, to });
+        }
+    }
+}
+
+/// The connection of one side, borrowed apart from the rest of its peer.
+fn slot<'a>(
+    initiated: &'a mut Initiated,
+    accepted: &'a mut Option<Connection>,
+    side: Side,
+) -> Option<&'a mut Connection> {
+    match (side, initiated) {
+        (Side::Accepted, _) => accepted.as_mut(),
+        (Side::Initiated, Initiated::Open(connection)) => Some(connection),
+        (Side::Initiated, _) => None,
+    }
+}
+
+/// Closes a connection as its ending asks, and says so in the words of the report.
+fn close(connection: &Connection, ending: Ending, fx: &mut Effects) -> DownReason {
+    let id = connection.id;
+    match ending {
+        Ending::Say(last) => {
+            fx.connections.remove(&id);
+            fx.say_and_close(id, &last, connection.is_writing());
+            DownReason::WeSaid(last)
+        }
+        Ending::PeerSaid(last) => {
+            fx.connections.remove(&id);
+            fx.actions.push(Action::Close { connection: id });
+            DownReason::PeerSaid(last)
+        }
+        // RFC 9687 §3.2: no NOTIFICATION, it could not be delivered.
+        Ending::SendHoldTimerExpired => {
+            fx.connections.remove(&id);
+            fx.actions.push(Action::Close { connection: id });
+            DownReason::SendHoldTimerExpired
+        }
+    }
+}
+
+/// Whether something is wrong that the next try will meet again, so that tries become rarer. What the peer's operator
+/// planned (RFC 4486: shutdown, reset, configuration change; RFC 9384: BFD down) and what TCP said is not.
+fn is_error(reason: &DownReason) -> bool {
+    match reason {
+        DownReason::Connection(_) | DownReason::SendHoldTimerExpired => false,
+        DownReason::PeerSaid(last) => ![
+            Notification::ADMINISTRATIVE_SHUTDOWN,
+            Notification::ADMINISTRATIVE_RESET,
+            Notification::OTHER_CONFIGURATION_CHANGE,
+            Notification::BFD_DOWN,
+        ]
+        .into_iter()
+        .any(|subcode| last.is_cease(subcode)),
+        // Our own hold timer says that the peer was silent, a Cease that we wanted so.
+        DownReason::WeSaid(last) => last.code < 4 || last.code == 5,
+    }
+}
+
+/// The fields that a session was negotiated from or made with.
+fn resets_session(former: &PeerConfig, now: &PeerConfig) -> bool {
+    let PeerConfig { remote, asn, connect: _, hold_time, connect_retry: _, ttl, families, receive: _ } =
+        former;
+    (remote, asn, hold_time, ttl, families)
+        != (&now.remote, &now.asn, &now.hold_time, &now.ttl, &now.families)
+}

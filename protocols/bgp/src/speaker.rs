@@ -1,0 +1,264 @@
+//! The machine: all peers of this host, and the connections that nobody owns any more.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use anyvip_machine::{Agenda, Seed, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::connection::Local;
+use crate::peer_fsm::{Effects, Farewell, PeerFsm};
+use crate::status::PeerView;
+use crate::wire::Notification;
+use crate::{Action, ConnectionId, Event, PeerName, SpeakerConfig};
+
+/// BGP-4 of one host.
+///
+/// Nothing happens before the first [`Event::Configure`]; after [`Event::Stop`] nothing starts again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Speaker {
+    seed: Seed,
+    peers: BTreeMap<PeerName, PeerFsm>,
+    agenda: Agenda<PeerName>,
+    #[serde(with = "pairs")]
+    connections: BTreeMap<ConnectionId, PeerName>,
+    farewells: Vec<Farewell>,
+    next_connection: u64,
+    stopped: bool,
+}
+
+impl Speaker {
+    /// A speaker without peers. The seed decides all jitter.
+    pub fn new(seed: Seed) -> Speaker {
+        Speaker {
+            seed,
+            peers: BTreeMap::new(),
+            agenda: Agenda::new(),
+            connections: BTreeMap::new(),
+            farewells: Vec::new(),
+            next_connection: 1,
+            stopped: false,
+        }
+    }
+
+    /// Takes an event and gives back what to do, in this order.
+    #[must_use]
+    pub fn handle(&mut self, now: Time, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::DeadlineReached => self.deadline_reached(now, &mut actions),
+            Event::Configure(config) => self.configure(now, config, &mut actions),
+            Event::Wanted { peer, routes } => {
+                self.with(now, &peer, &mut actions, |fsm, fx| fsm.want(routes, fx));
+            }
+            Event::Stop { text } => self.stop(now, &text, &mut actions),
+            Event::Connected { connection, local, remote } => {
+                let mut known = false;
+                if let Some(peer) = self.connections.get(&connection).cloned() {
+                    self.with(now, &peer, &mut actions, |fsm, fx| {
+                        known = fsm.connected(connection, (local, remote), fx);
+                    });
+                }
+                if !known && !self.connections.contains_key(&connection) {
+                    // Its guard ran out or its peer is gone.
+                    actions.push(Action::Close { connection });
+                }
+            }
+            Event::ConnectFailed { connection, failure } => {
+                self.with_owner(now, connection, &mut actions, |fsm, fx| {
+                    fsm.connect_failed(connection, failure, fx);
+                });
+            }
+            Event::Accepted { connection, local, remote } => {
+                self.accepted(now, connection, (local, remote), &mut actions);
+            }
+            Event::Received { connection, bytes } => {
+                self.with_owner(now, connection, &mut actions, |fsm, fx| {
+                    fsm.received(connection, &bytes, fx)
+                });
+            }
+            Event::Sent { connection } => {
+                self.say_farewell(connection, &mut actions);
+                self.with_owner(now, connection, &mut actions, |fsm, fx| fsm.sent(connection, fx));
+            }
+            Event::Closed { connection, failure } => {
+                self.farewells.retain(|farewell| farewell.connection != connection);
+                self.with_owner(now, connection, &mut actions, |fsm, fx| fsm.closed(connection, failure, fx));
+            }
+        }
+        actions
+    }
+
+    /// When to call `handle` with [`Event::DeadlineReached`].
+    pub fn next_deadline(&self) -> Option<Time> {
+        let farewell = self.farewells.iter().map(|farewell| farewell.give_up).min();
+        [self.agenda.first(), farewell].into_iter().flatten().min()
+    }
+
+    /// All peers, in the order of their names.
+    pub fn peers(&self) -> impl Iterator<Item = PeerView<'_>> {
+        self.peers.values().map(PeerFsm::view)
+    }
+
+    /// The peer of this name.
+    pub fn peer(&self, name: &PeerName) -> Option<PeerView<'_>> {
+        self.peers.get(name).map(PeerFsm::view)
+    }
+
+    /// Whether no connection is left that this speaker still has business with, not even a NOTIFICATION that waits to
+    /// be written. After [`Event::Stop`] this says that all is said.
+    pub fn is_silent(&self) -> bool {
+        self.connections.is_empty() && self.farewells.is_empty()
+    }
+
+    fn deadline_reached(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let mut due = Vec::new();
+        while let Some(name) = self.agenda.due(now) {
+            due.push(name);
+        }
+        for name in due {
+            self.with(now, &name, actions, PeerFsm::deadline_reached);
+            if self.agenda.deadline(&name).is_some_and(|next| next <= now) {
+                debug_assert!(false, "{name} makes no progress");
+                self.with(now, &name, actions, PeerFsm::reset);
+            }
+        }
+        self.farewells.retain(|farewell| {
+            let stays = farewell.give_up > now;
+            if !stays {
+                actions.push(Action::Close { connection: farewell.connection });
+            }
+            stays
+        });
+        debug_assert!(self.next_deadline().is_none_or(|next| next > now), "a deadline was left overdue");
+    }
+
+    fn configure(&mut self, now: Time, config: SpeakerConfig, actions: &mut Vec<Action>) {
+        if self.stopped {
+            return;
+        }
+        let ours = Local { asn: config.asn, router_id: config.router_id };
+        let gone: Vec<PeerName> =
+            self.peers.keys().filter(|name| !config.peers.contains_key(*name)).cloned().collect();
+        let last = Notification::cease(Notification::PEER_DECONFIGURED, None);
+        for name in gone {
+            self.with(now, &name, actions, |fsm, fx| fsm.stop(&last, fx));
+            self.peers.remove(&name);
+            self.agenda.set(name, None);
+        }
+        for (name, peer) in config.peers {
+            if self.peers.contains_key(&name) {
+                self.with(now, &name, actions, |fsm, fx| fsm.configure(ours, peer, fx));
+            } else {
+                let seed = self.seed.child(&name.0);
+                self.peers.insert(name.clone(), PeerFsm::new(now, name.clone(), ours, peer, seed));
+                self.with(now, &name, actions, PeerFsm::start);
+            }
+        }
+    }
+
+    fn stop(&mut self, now: Time, text: &str, actions: &mut Vec<Action>) {
+        self.stopped = true;
+        let last = Notification::cease(Notification::ADMINISTRATIVE_SHUTDOWN, Some(text));
+        let names: Vec<PeerName> = self.peers.keys().cloned().collect();
+        for name in names {
+            self.with(now, &name, actions, |fsm, fx| fsm.stop(&last, fx));
+        }
+    }
+
+    fn accepted(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        ends: (SocketAddr, SocketAddr),
+        actions: &mut Vec<Action>,
+    ) {
+        let refused = Notification::cease(Notification::CONNECTION_REJECTED, None);
+        let at = |fsm: &&PeerFsm| fsm.is_at(ends.1);
+        let owner = self.peers.values().filter(at).min_by_key(|fsm| fsm.expects_connection());
+        let owner = owner.map(|fsm| fsm.view().name.clone());
+        let mut verdict = Ok(());
+        match owner {
+            _ if self.stopped => verdict = Err((refused, "stopped")),
+            None => verdict = Err((refused, "no peer has this address")),
+            Some(name) => {
+                self.with(now, &name, actions, |fsm, fx| verdict = fsm.accepted(connection, ends, fx));
+            }
+        }
+        if let Err((last, text)) = verdict {
+            actions.push(Action::Rejected { remote: ends.1, text: text.to_owned() });
+            self.effects(now, actions).1.say_and_close(connection, &last, false);
+        }
+    }
+
+    /// What waited for the former `Send`.
+    fn say_farewell(&mut self, connection: ConnectionId, actions: &mut Vec<Action>) {
+        if let Some(at) = self.farewells.iter().position(|farewell| farewell.connection == connection) {
+            let Farewell { bytes, .. } = self.farewells.remove(at);
+            actions.push(Action::Send { connection, bytes });
+            actions.push(Action::Close { connection });
+        }
+    }
+
+    fn with_owner(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        actions: &mut Vec<Action>,
+        act: impl FnOnce(&mut PeerFsm, &mut Effects),
+    ) {
+        if let Some(name) = self.connections.get(&connection).cloned() {
+            self.with(now, &name, actions, act);
+        }
+    }
+
+    /// Lets one peer act and writes down when it is due next.
+    fn with(
+        &mut self,
+        now: Time,
+        name: &PeerName,
+        actions: &mut Vec<Action>,
+        act: impl FnOnce(&mut PeerFsm, &mut Effects),
+    ) {
+        let (peers, mut effects) = self.effects(now, actions);
+        if let Some(fsm) = peers.get_mut(name) {
+            act(fsm, &mut effects);
+            let next = fsm.next_deadline();
+            self.agenda.set(name.clone(), next);
+        }
+    }
+
+    fn effects<'a>(
+        &'a mut self,
+        now: Time,
+        actions: &'a mut Vec<Action>,
+    ) -> (&'a mut BTreeMap<PeerName, PeerFsm>, Effects<'a>) {
+        let effects = Effects {
+            now,
+            actions,
+            next_connection: &mut self.next_connection,
+            connections: &mut self.connections,
+            farewells: &mut self.farewells,
+        };
+        (&mut self.peers, effects)
+    }
+}
+
+/// Connection ids cannot be keys of a JSON object, so the map is written as pairs.
+mod pairs {
+    use super::{BTreeMap, ConnectionId, PeerName};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<ConnectionId, PeerName>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        map.iter().collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<ConnectionId, PeerName>, D::Error> {
+        Ok(Vec::<(ConnectionId, PeerName)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}

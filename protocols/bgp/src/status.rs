@@ -1,0 +1,83 @@
+//! What a speaker shows of its peers. Read-only: reading is no event.
+
+use std::collections::BTreeMap;
+
+use anyvip_machine::Time;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::connection::Session;
+use crate::wire::ReceivedRoute;
+use crate::{PeerConfig, PeerName, PeerState, RouteAttributes, SessionFacts};
+
+/// One peer as it is now.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerView<'a> {
+    /// Its name.
+    pub name: &'a PeerName,
+    /// Its configuration.
+    pub config: &'a PeerConfig,
+    /// Its state, the furthest of its connections.
+    pub state: PeerState,
+    /// Since when it is in that state.
+    pub since: Time,
+    /// When we connect next, if we wait to.
+    pub next_try: Option<Time>,
+    /// Why the last session or attempt ended; kept while the next one runs.
+    pub last_error: Option<&'a LastError>,
+    /// What was negotiated; only while Established.
+    pub facts: Option<&'a SessionFacts>,
+    /// Since the peer was configured.
+    pub counters: Counters,
+    pub(crate) session: Option<&'a Session>,
+}
+
+impl<'a> PeerView<'a> {
+    /// Every prefix that was handed to the connection, with the attributes as wanted; empty unless Established.
+    /// What the kernel has not taken yet is included: see [`Action::Advertised`](crate::Action::Advertised).
+    pub fn advertised(&self) -> Option<&'a BTreeMap<IpNet, RouteAttributes>> {
+        self.session.map(|session| session.adj_rib_out.advertised())
+    }
+
+    /// Prefixes that differ from what was wanted last and wait for the connection to take more.
+    pub fn pending(&self) -> usize {
+        self.session.map_or(0, |session| session.adj_rib_out.pending())
+    }
+
+    /// What is kept of what the peer told us; `None` unless Established.
+    pub fn received(&self) -> Option<&'a BTreeMap<IpNet, ReceivedRoute>> {
+        self.session.map(|session| session.adj_rib_in.routes())
+    }
+}
+
+/// Why something ended, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// When.
+    pub at: Time,
+    /// For people.
+    pub text: String,
+}
+
+/// Counters of one peer since it was configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Connections asked for.
+    pub connects: u64,
+    /// Sessions that became Established.
+    pub established: u64,
+    /// UPDATE messages received.
+    pub updates_in: u64,
+    /// UPDATE messages handed to the connection, End-of-RIB included.
+    pub updates_out: u64,
+    /// Prefixes announced to us.
+    pub prefixes_heard: u64,
+    /// Those of them that were not kept.
+    pub prefixes_dropped: u64,
+    /// Errors that RFC 7606 let us survive.
+    pub malformed: u64,
+    /// Actions that the driver left unanswered.
+    pub unanswered: u64,
+    /// Inconsistencies in our own state, each of which cost the session.
+    pub bugs: u64,
+}
