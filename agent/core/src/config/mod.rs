@@ -11,6 +11,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::boundary::{CheckName, ServiceName};
 
+mod addresses;
+mod check;
+mod diagnostic;
+mod document;
+mod keys;
+mod read;
+mod resolve;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod values;
+
+pub use diagnostic::{At, Diagnostic, Place, Related, Severity, Source};
+pub use keys::Class;
+pub use read::{Written, includes, read};
+pub use resolve::{HostFacts, InterfaceAddress, Loaded, load, resolve};
+pub use schema::{reference, schema};
+pub use validate::validate;
+
 /// Everything, resolved: defaults filled in, names looked up, contradictions refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {

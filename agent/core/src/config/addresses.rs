@@ -1,0 +1,337 @@
+//! Keys that are addresses, names of interfaces, paths and URLs.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde_json::{Value as Json, json};
+
+use super::document::Node;
+use super::read::{Read, Reader};
+
+/// An address that packets can be sent to: a peer, a check's own target, a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HostAddress(pub(crate) IpAddr);
+
+impl Read for HostAddress {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(node, path, "an IP address")?;
+        let Ok(address) = text.parse::<IpAddr>() else {
+            let help = if text.contains('/') {
+                "write the address without a prefix length"
+            } else if text.contains('%') {
+                "link-local addresses are not supported by this version; write a global one"
+            } else {
+                "write an IPv4 or IPv6 address; names are not resolved"
+            };
+            return reader.refuse(node, path, format!("{text:?} is no IP address"), help);
+        };
+        match unusable(address) {
+            Some("link-local") if address.is_ipv4() => Some(HostAddress(address)),
+            Some("a loopback address") | None => Some(HostAddress(address)),
+            Some("link-local") => reader.refuse(
+                node,
+                path,
+                format!("{address} is link-local, which is not supported by this version"),
+                "write a global address",
+            ),
+            Some(kind) => {
+                reader.refuse(node, path, format!("{address} is {kind}"), "write the address of one host")
+            }
+        }
+    }
+
+    fn describe() -> String {
+        "IP address".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "anyOf": [{ "format": "ipv4" }, { "format": "ipv6" }] })
+    }
+}
+
+/// Why this is not an address that one host can be reached at from another.
+pub(crate) fn unusable(address: IpAddr) -> Option<&'static str> {
+    if address.is_unspecified() {
+        return Some("the unspecified address");
+    }
+    if address.is_loopback() {
+        return Some("a loopback address");
+    }
+    if address.is_multicast() {
+        return Some("a multicast address");
+    }
+    match address {
+        IpAddr::V4(v4) if v4.is_link_local() => Some("link-local"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("an IPv4-mapped address"),
+        _ => None,
+    }
+}
+
+/// A service address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VipAddress(pub(crate) IpAddr);
+
+impl Read for VipAddress {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(node, path, "an IP address")?;
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let Ok(address) = address.parse::<IpAddr>() else {
+            let help = "write an IPv4 or IPv6 address, for example \"192.0.2.53\" or \"2001:db8::53\"";
+            return reader.refuse(node, path, format!("{text:?} is no IP address"), help);
+        };
+        let (bits, plain) = if address.is_ipv4() { (32, "IPv4") } else { (128, "IPv6") };
+        if let Some(length) = length
+            && length != bits.to_string()
+        {
+            let message = match length.parse::<u32>() {
+                Ok(length) if length <= bits => format!("a VIP is one address, not a /{length} network"),
+                _ => format!("/{length} is no prefix length of {plain}"),
+            };
+            return reader.refuse(
+                node,
+                path,
+                message,
+                format!("write \"{address}\" or \"{address}/{bits}\""),
+            );
+        }
+        match unusable(address) {
+            None => Some(VipAddress(address)),
+            Some(kind) => {
+                let message = format!("{address} is {kind}: routers would not carry it");
+                reader.refuse(node, path, message, "write a global or private unicast address")
+            }
+        }
+    }
+
+    fn describe() -> String {
+        "IP address, optionally with /32 or /128".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^([0-9.]+(/32)?|[0-9A-Fa-f:.]+(/128)?)$" })
+    }
+}
+
+/// A BGP Identifier: not zero (RFC 6286 §2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RouterId(pub(crate) Ipv4Addr);
+
+impl Read for RouterId {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(node, path, "an IPv4 address")?;
+        let help = "write an IPv4 address of this host that no other router uses as its identifier";
+        match text.parse::<Ipv4Addr>() {
+            Ok(id) if id.is_unspecified() => {
+                reader.refuse(node, path, "0.0.0.0 is no BGP Identifier (RFC 6286)", help)
+            }
+            Ok(id) => Some(RouterId(id)),
+            Err(_) => reader.refuse(node, path, format!("{text:?} is no IPv4 address"), help),
+        }
+    }
+
+    fn describe() -> String {
+        "IPv4 address".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "format": "ipv4" })
+    }
+}
+
+/// `bgp.listen`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
+
+impl Read for Listen {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(node, path, "\"off\" or \"ADDRESS:PORT\"")?;
+        if text == "off" {
+            return Some(Listen(None));
+        }
+        let help = "write \"off\", or for example \"0.0.0.0:179\" or \"[::]:179\"";
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.port() == 0 => {
+                reader.refuse(node, path, "port 0 is no port to listen on", help)
+            }
+            Ok(address) => Some(Listen(Some(address))),
+            Err(_) => reader.refuse(
+                node,
+                path,
+                format!("{text:?} is neither \"off\" nor an address with a port"),
+                help,
+            ),
+        }
+    }
+
+    fn describe() -> String {
+        "`\"off\"` or `\"ADDR:PORT\"`".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [{ "const": "off" }, { "type": "string", "pattern": "^.+:[0-9]+$" }] })
+    }
+}
+
+/// The name of a network interface, as the kernel allows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InterfaceName(pub(crate) String);
+
+impl Read for InterfaceName {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(node, path, "the name of an interface")?;
+        let usable = (1..=15).contains(&text.len())
+            && ![".", ".."].contains(&text)
+            && text.chars().all(|character| character.is_ascii_graphic() && !"/:".contains(character));
+        if usable {
+            return Some(InterfaceName(text.to_owned()));
+        }
+        let help = "write 1 to 15 characters without space, '/' or ':', as `ip link` shows it";
+        reader.refuse(node, path, format!("{text:?} is no name of an interface"), help)
+    }
+
+    fn describe() -> String {
+        "interface name".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[!-.0-9;-~]{1,15}$" })
+    }
+}
+
+/// Path and query of a request (RFC 9112 §3.2.1), as sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UrlPath(pub(crate) String);
+
+impl Read for UrlPath {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(node, path, "a path")?;
+        match url_path_problem(text) {
+            None => Some(UrlPath(text.to_owned())),
+            Some((message, help)) => reader.refuse(node, path, format!("{text:?} {message}"), help),
+        }
+    }
+
+    fn describe() -> String {
+        "string that starts with `/`".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^/[!-\"$-~]*$" })
+    }
+}
+
+fn url_path_problem(text: &str) -> Option<(&'static str, &'static str)> {
+    if !text.starts_with('/') {
+        Some(("does not start with '/'", "write \"/…\""))
+    } else if text.contains('#') {
+        Some(("has a fragment, which is never sent", "remove what follows '#'"))
+    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Some(("has characters that a URL cannot carry", "percent-encode them, a space as %20"))
+    } else {
+        None
+    }
+}
+
+/// `http[s]://ADDRESS[:PORT][/PATH]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WebAddress {
+    pub(crate) secure: bool,
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) path: String,
+}
+
+impl Read for WebAddress {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(node, path, "a URL")?;
+        let example = "write for example \"http://127.0.0.1:9000/ok\" or \"https://[::1]:8443/\"";
+        let (secure, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+            (Some(rest), _) => (false, rest),
+            (_, Some(rest)) => (true, rest),
+            _ => return reader.refuse(node, path, format!("{text:?} is no http or https URL"), example),
+        };
+        let split = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, tail) = rest.split_at(split);
+        let tail = match tail {
+            "" => "/".to_owned(),
+            tail if tail.starts_with('?') => format!("/{tail}"),
+            tail => tail.to_owned(),
+        };
+        if let Some((message, help)) = url_path_problem(&tail) {
+            return reader.refuse(node, path, format!("{tail:?} {message}"), help);
+        }
+        let default_port = if secure { 443 } else { 80 };
+        let Some((host, port)) = split_authority(authority, default_port) else {
+            return reader.refuse(node, path, format!("{authority:?} is no address and port"), example);
+        };
+        let Ok(address) = host.parse::<IpAddr>() else {
+            let help = "write its address, and the name as host = \"…\"";
+            return reader.refuse(
+                node,
+                path,
+                format!("{host:?} is no address; names are not resolved"),
+                help,
+            );
+        };
+        match unusable(address) {
+            None | Some("a loopback address") => Some(WebAddress { secure, address, port, path: tail }),
+            Some(kind) => reader.refuse(node, path, format!("{address} is {kind}"), example),
+        }
+    }
+
+    fn describe() -> String {
+        "URL with a literal address".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^https?://" })
+    }
+}
+
+fn split_authority(authority: &str, default_port: u16) -> Option<(&str, u16)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let port = match port {
+        None => default_port,
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            port.parse().ok().filter(|port| *port != 0)?
+        }
+        Some(_) => return None,
+    };
+    (!host.is_empty()).then_some((host, port))
+}
+
+/// A file by its absolute path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AbsolutePath(pub(crate) PathBuf);
+
+impl Read for AbsolutePath {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(node, path, "a path")?;
+        if text.starts_with('/') && !text.contains('\0') {
+            return Some(AbsolutePath(PathBuf::from(text)));
+        }
+        reader.refuse(node, path, format!("{text:?} is no absolute path"), "write the whole path from '/'")
+    }
+
+    fn describe() -> String {
+        "absolute path".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^/" })
+    }
+}

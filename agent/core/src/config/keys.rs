@@ -1,0 +1,315 @@
+//! The key table: every key once. Reading, JSON Schema, reference and the classes of changes come from here.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value as Json, json};
+
+use super::addresses::{
+    AbsolutePath, HostAddress, InterfaceName, Listen, RouterId, UrlPath, VipAddress, WebAddress,
+};
+use super::diagnostic::At;
+use super::document::{Node, Value};
+use super::read::{Leaf, Nesting, Read, Reader};
+use super::values::{
+    Asn, CheckTarget, CheckWords, CommunityWord, ConfigVersion, FamilyWord, HeaderTable, HoldTime, Int,
+    Method, OnErrorWord, OnFailureWord, OneOrMany, ReturnPathWord, StatusRange, Wait,
+};
+
+/// What a changed key does to what is announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Nothing.
+    Live,
+    /// Routes are told again, withdrawn or added on sessions that stay.
+    Readvertise,
+    /// Sessions are closed and made again.
+    ResetSession,
+}
+
+/// A key of a section.
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) class: Class,
+    /// For people; empty: none.
+    pub(crate) default: &'static str,
+    pub(crate) meaning: &'static str,
+    pub(crate) describe: fn() -> String,
+    pub(crate) schema: fn() -> Json,
+    pub(crate) nesting: fn() -> Nesting,
+}
+
+/// The keys that may stand in one table.
+pub(crate) struct Section {
+    /// As in a file.
+    pub(crate) title: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) keys: &'static [Key],
+    /// Keys of the design that this version does not have.
+    pub(crate) later: &'static [&'static str],
+    /// Words that people try, and what to write instead.
+    pub(crate) instead: &'static [(&'static str, &'static str)],
+}
+
+impl std::fmt::Debug for Section {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.title)
+    }
+}
+
+macro_rules! section {
+    (
+        $about:literal
+        $name:ident $title:literal {
+            $( $key:ident : $type:ty, $class:ident, $default:literal, $meaning:literal; )+
+        }
+        later { $( $later:literal ),* }
+        instead { $( $word:literal => $instead:literal ),* }
+    ) => {
+        #[doc = concat!("`", $title, "` as written.")]
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub(crate) struct $name {
+            $( pub(crate) $key: Leaf<$type>, )+
+        }
+
+        impl $name {
+            pub(crate) const SECTION: &'static Section = &Section {
+                title: $title,
+                about: $about,
+                keys: &[ $( Key {
+                    name: stringify!($key),
+                    class: Class::$class,
+                    default: $default,
+                    meaning: $meaning,
+                    describe: <$type as Read>::describe,
+                    schema: <$type as Read>::schema,
+                    nesting: <$type as Read>::nesting,
+                } ),+ ],
+                later: &[ $( $later ),* ],
+                instead: &[ $( ($word, $instead) ),* ],
+            };
+        }
+
+        impl Read for $name {
+            fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+                let Value::Table(table) = &node.value else {
+                    return reader.expected(node, path, "a table", concat!("write it as ", $title));
+                };
+                reader.refuse_unknown(table, path, Self::SECTION);
+                Some($name { $( $key: reader.leaf(table, stringify!($key), path), )+ })
+            }
+
+            fn describe() -> String {
+                "table".to_owned()
+            }
+
+            fn schema() -> Json {
+                super::schema::object(Self::SECTION)
+            }
+
+            fn nesting() -> Nesting {
+                Nesting::Table(Self::SECTION)
+            }
+        }
+    };
+}
+
+section! {
+    "The whole file. `include` adds files to it as if their text stood here; a key set twice is an error."
+    WrittenFile "top level" {
+        config_version: ConfigVersion, Live, "1", "Version of this format.";
+        include: Vec<At<String>>, Live, "none",
+            "Patterns of further files, relative to the folder of this one, read in sorted order. Only in the main file.";
+        router_id: RouterId, ResetSession,
+            "the one kept in the state directory, else the lowest global IPv4 address of an uplink, then kept",
+            "BGP Identifier, an IPv4 address that is no VIP.";
+        host: WrittenHost, Live, "", "This host.";
+        bgp: WrittenBgp, Live, "", "Our side of BGP, and the peers.";
+        check: BTreeMap<String, Leaf<WrittenCheck>>, Live, "", "Checks by name, for services to share.";
+        service: BTreeMap<String, Leaf<WrittenService>>, Readvertise, "", "Services by name.";
+    }
+    later { "static", "ospf", "bfd", "responder", "hooks", "metrics", "nd", "log", "control" }
+    instead {
+        "services" => "write [service.NAME]",
+        "checks" => "write [check.NAME], or checks = [\"NAME\"] in a service",
+        "peer" => "write [bgp.peer.NAME]",
+        "peers" => "write [bgp.peer.NAME], or peers = [\"NAME\"] in a service",
+        "vips" => "write it in [service.NAME]"
+    }
+}
+
+section! {
+    "This host."
+    WrittenHost "[host]" {
+        vip_interface: InterfaceName, Readvertise, "\"lo\"", "Interface that carries the VIPs: `lo` or an existing dummy.";
+        uplinks: Vec<At<InterfaceName>>, Live,
+            "every interface that holds a default route or a route to a peer",
+            "Interfaces on which the host must not answer ARP for a VIP.";
+        return_path: ReturnPathWord, Live, "\"require\"",
+            "What a reverse path filter does that would drop traffic coming in from a peer: `require` withholds from that peer, `warn` only warns.";
+        stop_time: Wait<0, 300_000>, Live, "\"2s\"", "How long to stay after the withdrawals were sent on SIGTERM.";
+        stop_removes_vip: bool, Live, "false", "Whether an orderly stop removes the VIPs and then the ARP guard.";
+    }
+    later { "arp_guard", "drain", "install_default" }
+    instead { "interface" => "write vip_interface or uplinks" }
+}
+
+section! {
+    "Our side of BGP."
+    WrittenBgp "[bgp]" {
+        asn: Asn, ResetSession, "required", "Our AS number.";
+        listen: Listen, Live, "\"off\"", "Where to wait for peers that connect to us: `ADDR:PORT`, or `off`.";
+        defaults: WrittenPeer, ResetSession, "", "Any key of a peer, for all peers that do not set it.";
+        peer: BTreeMap<String, Leaf<WrittenPeer>>, ResetSession, "", "Peers by name.";
+    }
+    later { "bfd", "graceful_restart", "install_default", "prefixes" }
+    instead {
+        "local_as" => "write asn", "as" => "write asn", "neighbor" => "write [bgp.peer.NAME]",
+        "peers" => "write [bgp.peer.NAME]", "router_id" => "write router_id at the top of the file"
+    }
+}
+
+section! {
+    "A router that is told. `[bgp.defaults]` takes the same keys."
+    WrittenPeer "[bgp.peer.NAME]" {
+        address: HostAddress, ResetSession, "required", "Address of the peer.";
+        asn: Asn, ResetSession, "required", "AS number of the peer; equal to ours makes the session internal.";
+        port: Int<1, 65535>, ResetSession, "179", "TCP port of the peer.";
+        hold_time: HoldTime, ResetSession, "\"9s\"",
+            "How long without a word until the session is given up; the smaller one of both ends counts. `0s`: never. A third of it passes between keepalives.";
+        connect_retry: Wait<100, 600_000>, Live, "\"1s\"", "How long to wait before connecting again, ±25 %.";
+        passive: bool, ResetSession, "false", "Whether to wait for the peer to connect; needs `bgp.listen`.";
+        ttl: Int<1, 255>, ResetSession, "1 for an external peer that is not on loopback, else the system's",
+            "IP TTL (hop limit) of our packets; more than 1 for an external peer behind other routers.";
+        families: Vec<At<FamilyWord>>, ResetSession, "those of the VIPs told to this peer", "Address families to offer.";
+    }
+    later {
+        "bfd", "password", "password_file", "interface", "ttl_security", "source", "local_asn",
+        "graceful_restart", "weight", "add_path", "install_default"
+    }
+    instead {
+        "multihop" => "not supported by this version; write ttl",
+        "connect" => "write passive = true for a peer that connects to us",
+        "remote_as" => "write asn", "peer_as" => "write asn", "keepalive" => "it is a third of hold_time",
+        "hold" => "write hold_time", "neighbor" => "write address"
+    }
+}
+
+section! {
+    "A check, shared by all services that name it. `[[service.NAME.check]]` takes the same keys. Exactly one of `http`, `tcp` and `exec`."
+    WrittenCheck "[check.NAME]" {
+        http: WrittenHttp, Live, "", "Ask a web server. With `tls`, HTTPS.";
+        tcp: WrittenTcp, Live, "", "Connect by TCP, and optionally say a word and wait for another.";
+        exec: WrittenExec, Live, "", "Run a command; exit status 0 passes.";
+        target: CheckTarget, Live, "\"service\" for exec and for a check with an address of its own, else \"vip\"",
+            "`vip`: each VIP is probed and gated by itself. `service`: one probe gates the whole service.";
+        interval: Wait<10, 86_400_000>, Live, "\"1s\"", "From start to start.";
+        timeout: Wait<1, 86_400_000>, Live, "half the interval, at most \"500ms\"", "When a probe without an answer has failed; not longer than the interval.";
+        rise: Int<1, 1000>, Live, "2", "Passes in a row until up.";
+        fall: Int<1, 1000>, Live, "2", "Fails in a row until down.";
+    }
+    later { "dns", "grpc", "udp", "icmp", "ntp", "radius", "syslog", "window", "jitter", "slow_start" }
+    instead {
+        "https" => "write http = { …, tls = { ca_file = \"/etc/…/ca.pem\" } }",
+        "command" => "write exec = { command = [\"/path/to/program\"] }",
+        "port" => "write it inside http or tcp", "path" => "write it inside http", "url" => "write http = { url = \"…\" }"
+    }
+}
+
+section! {
+    "What an HTTP check asks and wants. HTTP/1.1, no redirects followed, names are not resolved."
+    WrittenHttp "http = { … }" {
+        url: WebAddress, Live, "the VIP",
+            "An address of its own, as `http://127.0.0.1:9000/ok`; sets scheme, port and path. With `https://`, `tls` is needed.";
+        port: Int<1, 65535>, Live, "80, with tls 443", "TCP port.";
+        path: UrlPath, Live, "\"/\"", "Path and query.";
+        method: Method, Live, "\"GET\"", "`GET` or `HEAD`.";
+        host: String, Live, "the address", "Host header.";
+        headers: HeaderTable, Live, "none", "Further headers, name = \"value\".";
+        expect_status: OneOrMany<StatusRange>, Live, "\"200-299\"", "Status codes that pass.";
+        expect_body: String, Live, "none", "Text that must occur in the first 64 KiB of the body.";
+        tls: WrittenTls, Live, "plain HTTP", "Makes it HTTPS.";
+    }
+    later { "body", "follow", "expect_header", "http2", "proxy_protocol" }
+    instead {
+        "address" => "write url = \"http://ADDRESS:PORT/PATH\"", "status" => "write expect_status",
+        "body_contains" => "write expect_body", "ca_file" => "write it inside tls = { … }",
+        "insecure" => "write it inside tls = { … }", "timeout" => "write it beside http", "interval" => "write it beside http"
+    }
+}
+
+section! {
+    "TLS of an HTTPS check. No certificate authority is built in: name one, or say `insecure`."
+    WrittenTls "tls = { … }" {
+        server_name: String, Live, "the Host header, else the address", "Name that the certificate must carry.";
+        ca_file: AbsolutePath, Live, "required unless insecure", "PEM file with the certificate authorities to trust.";
+        insecure: bool, Live, "false", "Whether to take any certificate.";
+    }
+    later { "cert_file", "key_file", "min_version" }
+    instead { "ca" => "write ca_file", "verify" => "write insecure = true to take any certificate" }
+}
+
+section! {
+    "What a TCP check does."
+    WrittenTcp "tcp = { … }" {
+        port: Int<1, 65535>, Live, "required", "TCP port.";
+        address: HostAddress, Live, "the VIP", "An address of its own.";
+        send: String, Live, "nothing", "Text to send first.";
+        expect: String, Live, "none", "Text that must occur in the first 64 KiB of what comes back.";
+    }
+    later { "tls", "proxy_protocol" }
+    instead { "timeout" => "write it beside tcp", "interval" => "write it beside tcp" }
+}
+
+section! {
+    "What an exec check runs. No shell; `ANYVIP_SERVICE`, `ANYVIP_CHECK` and, with `target = \"vip\"`, `ANYVIP_VIP` are in its environment."
+    WrittenExec "exec = { … }" {
+        command: Vec<At<String>>, Live, "required", "Program (absolute path) and its arguments.";
+    }
+    later { "user", "env", "working_directory" }
+    instead { "args" => "write them into command", "timeout" => "write it beside exec" }
+}
+
+section! {
+    "A service: its VIPs, what tells that it is healthy, and who is told."
+    WrittenService "[service.NAME]" {
+        vips: Vec<At<VipAddress>>, Readvertise, "required", "Service addresses. They belong to this service alone.";
+        checks: CheckWords, Live, "required, unless there is a [[service.NAME.check]]",
+            "Names of shared checks. All checks of a service must be up. `\"none\"` announces without any check.";
+        check: Vec<At<WrittenCheck>>, Live, "none", "Checks of this service alone, each as [[service.NAME.check]].";
+        peers: Vec<At<String>>, Readvertise, "all", "Names of the peers to tell.";
+        on_error: OnErrorWord, Live, "\"hold\"",
+            "When a check cannot be made (a missing file, no descriptor): `hold` the last health, or `fail`.";
+        on_failure: OnFailureWord, Readvertise, "\"withdraw\"", "What an unhealthy service does.";
+        announce: WrittenAnnounce, Readvertise, "", "How the VIPs are told.";
+    }
+    later { "drain", "drain_time", "hooks", "prefixes", "weight", "start", "responder", "ospf", "static", "bfd" }
+    instead {
+        "vip" => "write vips = [\"ADDRESS\"]", "address" => "write vips = [\"ADDRESS\"]", "peer" => "write peers = [\"NAME\"]",
+        "http" => "write [[service.NAME.check]] with http = { … }", "tcp" => "write [[service.NAME.check]] with tcp = { … }",
+        "exec" => "write [[service.NAME.check]] with exec = { … }", "med" => "write it in [service.NAME.announce]",
+        "communities" => "write it in [service.NAME.announce]"
+    }
+}
+
+section! {
+    "Attributes of the routes to the VIPs."
+    WrittenAnnounce "[service.NAME.announce]" {
+        med: Int<0, 4_294_967_295>, Readvertise, "none", "MULTI_EXIT_DISC; lower is preferred.";
+        local_pref: Int<0, 4_294_967_295>, Readvertise, "100", "LOCAL_PREF, told to internal peers only; higher is preferred.";
+        prepend: Int<0, 32>, Readvertise, "0", "How many times more than needed our AS number is put in front.";
+        communities: Vec<At<CommunityWord>>, Readvertise, "none",
+            "Standard (`65001:100`), large (`65001:1:2`), or well-known: `no-export`, `no-advertise`, `no-export-subconfed`, `no-peer`, `blackhole`, `graceful-shutdown`.";
+        next_hop: OneOrMany<HostAddress>, Readvertise, "this host's address towards the peer", "Next hop to tell, at most one per family.";
+    }
+    later { "prefixes", "weight", "depreferenced", "draining", "peer", "extended_communities" }
+    instead { "community" => "write communities = [\"ASN:VALUE\"]", "metric" => "write med" }
+}
+
+/// The whole table.
+pub(crate) const ROOT: &Section = WrittenFile::SECTION;
+
+/// JSON Schema of a closed set of words.
+pub(crate) fn one_of(words: &[&str]) -> Json {
+    json!({ "type": "string", "enum": words })
+}

@@ -1,0 +1,319 @@
+//! Written → meant: defaults filled in, names looked up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use anyvip_bgp::wire::Family;
+use anyvip_bgp::{Endpoint, PeerConfig, PeerName, Receive};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::addresses::unusable;
+use super::diagnostic::{At, Diagnostic, Place, Severity, Source, error, sort};
+use super::keys::{WrittenAnnounce, WrittenBgp, WrittenHost, WrittenPeer, WrittenService};
+use super::read::{Leaf, Written, read};
+use super::validate::validate;
+use super::values::{CheckWords, CommunityWord};
+use super::{Announce, Bgp, Check, Config, Host, OnError, ReturnPath, Service};
+use crate::boundary::{CheckName, ServiceName};
+
+/// What the host adds to what is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// The router id kept in the state directory.
+    pub stored_router_id: Option<Ipv4Addr>,
+    /// All addresses of the host.
+    pub addresses: Vec<InterfaceAddress>,
+    /// Interfaces that hold a default route.
+    pub default_uplinks: BTreeSet<String>,
+}
+
+/// An address on an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceAddress {
+    /// Name of the interface.
+    pub interface: String,
+    pub address: IpAddr,
+    /// Length of the network's prefix in bits.
+    pub prefix_len: u8,
+}
+
+/// A configuration that can be used, and what is odd about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub config: Config,
+    /// Severity is [`Severity::Warning`] throughout.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads, validates and resolves. `Err` holds every error and warning, by place.
+pub fn load(sources: &[Source], facts: &HostFacts) -> Result<Loaded, Vec<Diagnostic>> {
+    let (written, found) = read(sources);
+    let (config, more) = meant(&written, facts);
+    finish(config, found.into_iter().chain(more).collect())
+}
+
+/// Checks what is written against itself and the host, and fills in defaults. `Err` holds every error and warning, by
+/// place; what [`read`] found is not repeated.
+pub fn resolve(written: Written, facts: &HostFacts) -> Result<Config, Vec<Diagnostic>> {
+    let (config, found) = meant(&written, facts);
+    finish(config, found).map(|loaded| loaded.config)
+}
+
+fn finish(config: Option<Config>, mut found: Vec<Diagnostic>) -> Result<Loaded, Vec<Diagnostic>> {
+    sort(&mut found);
+    match config {
+        Some(config) if found.iter().all(|found| found.severity == Severity::Warning) => {
+            Ok(Loaded { config, warnings: found })
+        }
+        _ => Err(found),
+    }
+}
+
+fn meant(written: &Written, facts: &HostFacts) -> (Option<Config>, Vec<Diagnostic>) {
+    let diagnostics = validate(written);
+    let mut resolver = Resolver { sources: &written.sources, diagnostics };
+    let config = resolver.config(written, facts);
+    let mut diagnostics = resolver.diagnostics;
+    if written.broken {
+        diagnostics.retain(|found| !found.absence);
+    }
+    (config, diagnostics)
+}
+
+/// Builds the configuration and collects what is wrong on the way.
+pub(super) struct Resolver<'a> {
+    pub(super) sources: &'a [Source],
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+impl Resolver<'_> {
+    pub(super) fn push(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+
+    pub(super) fn errors(&self) -> usize {
+        self.diagnostics.iter().filter(|found| found.severity == Severity::Error).count()
+    }
+
+    fn config(&mut self, written: &Written, facts: &HostFacts) -> Option<Config> {
+        let file = &written.file;
+        let no_bgp = WrittenBgp::default();
+        let bgp = file.bgp.value().unwrap_or(&no_bgp);
+        let peer_names: BTreeSet<&String> =
+            bgp.peer.value().map(|peers| peers.keys().collect()).unwrap_or_default();
+
+        let mut services = BTreeMap::new();
+        let shared = self.shared_checks(written);
+        for (name, service) in file.service.value().into_iter().flatten() {
+            let Leaf::Given(service) = service else { continue };
+            if let Some(service) = self.service(name, service, &shared, &peer_names) {
+                services.insert(ServiceName(name.clone()), service);
+            }
+        }
+        let bgp = self.bgp(bgp, &services);
+        let host = host(file.host.value().unwrap_or(&WrittenHost::default()));
+        let complete = bgp.is_some() && !file.bgp.is_absent() && self.errors() == 0;
+        let router_id = match &file.router_id {
+            Leaf::Given(id) => Some(id.value.0),
+            Leaf::Bad => None,
+            Leaf::Absent => {
+                let found = found_router_id(&host, bgp.as_ref(), &services, facts);
+                // Peers that could not be read might have told an uplink.
+                let all_peers = bgp.as_ref().is_some_and(|bgp| bgp.peers.len() == peer_names.len());
+                if found.is_none() && all_peers {
+                    self.push(
+                        error(self.sources, &Place::default(), "router_id", "no uplink has a global IPv4 address to take it from")
+                            .help("write router_id = \"…\", an IPv4 address that no other router uses as its identifier")
+                            .absent(),
+                    );
+                }
+                found
+            }
+        };
+        let config = Config { router_id: router_id?, host, bgp: bgp?, services };
+        complete.then_some(config)
+    }
+
+    fn shared_checks(&mut self, written: &Written) -> BTreeMap<String, Option<Check>> {
+        let mut checks = BTreeMap::new();
+        for (name, leaf) in written.file.check.value().into_iter().flatten() {
+            let check = leaf.given().and_then(|at| {
+                self.check(CheckName(name.clone()), &format!("check.{name}"), &at.value, &at.place)
+            });
+            checks.insert(name.clone(), check);
+        }
+        checks
+    }
+
+    fn service(
+        &mut self,
+        name: &str,
+        written: &At<WrittenService>,
+        shared: &BTreeMap<String, Option<Check>>,
+        peer_names: &BTreeSet<&String>,
+    ) -> Option<Service> {
+        let WrittenService { vips, checks, check, peers, on_error, on_failure: _, announce } = &written.value;
+        let mut meant = Vec::new();
+        // Validation has refused unknown names.
+        if let Some(CheckWords::Named(names)) = checks.value() {
+            meant.extend(names.iter().filter_map(|name| shared.get(&name.value).cloned().flatten()));
+        }
+        for (index, own) in check.value().into_iter().flatten().enumerate() {
+            let (path, own_name) =
+                (format!("service.{name}.check[{index}]"), CheckName(format!("{name}/{}", index + 1)));
+            meant.extend(self.check(own_name, &path, &own.value, &own.place));
+        }
+        let peers = match peers.value() {
+            Some(names) => names.iter().map(|name| PeerName(name.value.clone())).collect(),
+            None => peer_names.iter().map(|name| PeerName((*name).clone())).collect(),
+        };
+        Some(Service {
+            vips: vips.value()?.iter().map(|vip| vip.value.0).collect(),
+            checks: meant,
+            peers,
+            announce: announce.value().map(announced).unwrap_or_default(),
+            on_error: on_error.value().map_or(OnError::Hold, |word| word.0),
+        })
+    }
+
+    fn bgp(&mut self, written: &WrittenBgp, services: &BTreeMap<ServiceName, Service>) -> Option<Bgp> {
+        let no_defaults = WrittenPeer::default();
+        let defaults = written.defaults.value().unwrap_or(&no_defaults);
+        let asn = written.asn.value()?.0;
+        let mut peers = BTreeMap::new();
+        for (name, peer) in written.peer.value().into_iter().flatten() {
+            let name = PeerName(name.clone());
+            let Some(peer) = peer.value() else { continue };
+            let vips: Vec<IpAddr> = services
+                .values()
+                .filter(|service| service.peers.contains(&name))
+                .flat_map(|service| service.vips.iter().copied())
+                .collect();
+            if let Some(peer) = peer_config(peer, defaults, asn, &vips) {
+                peers.insert(name, peer);
+            }
+        }
+        Some(Bgp { asn, listen: written.listen.value().and_then(|listen| listen.0), peers })
+    }
+}
+
+fn host(written: &WrittenHost) -> Host {
+    Host {
+        vip_interface: written.vip_interface.value().map_or("lo", |name| &name.0).to_owned(),
+        uplinks: written.uplinks.value().map(|names| names.iter().map(|name| name.value.0.clone()).collect()),
+        return_path: written.return_path.value().map_or(ReturnPath::Require, |word| word.0),
+        stop_time: written.stop_time.value().map_or(Duration::from_secs(2), |wait| wait.0),
+        stop_removes_vip: written.stop_removes_vip.value().copied().unwrap_or(false),
+    }
+}
+
+fn announced(written: &WrittenAnnounce) -> Announce {
+    let mut announce = Announce {
+        med: written.med.value().map(|med| med.u32()),
+        local_pref: written.local_pref.value().map(|preference| preference.u32()),
+        prepend: written.prepend.value().map_or(0, |count| count.u8()),
+        next_hop: written
+            .next_hop
+            .value()
+            .map(|hops| hops.0.iter().map(|hop| hop.value.0).collect())
+            .unwrap_or_default(),
+        ..Announce::default()
+    };
+    for community in written.communities.value().into_iter().flatten() {
+        match community.value {
+            CommunityWord::Standard(community) => {
+                announce.communities.insert(community);
+            }
+            CommunityWord::Large(community) => {
+                announce.large_communities.insert(community);
+            }
+        }
+    }
+    announce
+}
+
+/// The peer, unless address or AS number are not known (validation has said so).
+fn peer_config(
+    written: &WrittenPeer,
+    defaults: &WrittenPeer,
+    own_asn: u32,
+    vips: &[IpAddr],
+) -> Option<PeerConfig> {
+    let address = written.address.or(&defaults.address).value()?.0;
+    let asn = written.asn.or(&defaults.asn).value()?.0;
+    // RFC 4271 §3: an external peer is normally on the link; 1 keeps the session there.
+    let default_ttl = (asn != own_asn && !address.is_loopback()).then_some(1);
+    let families: BTreeSet<Family> = match written.families.or(&defaults.families).value() {
+        Some(words) => words.iter().map(|word| word.value.0).collect(),
+        None if vips.is_empty() => BTreeSet::from([family(address)]),
+        None => vips.iter().copied().map(family).collect(),
+    };
+    Some(PeerConfig {
+        remote: Endpoint {
+            address,
+            interface: None,
+            port: written.port.or(&defaults.port).value().map_or(179, |port| port.u16()),
+        },
+        asn,
+        connect: !written.passive.or(&defaults.passive).value().copied().unwrap_or(false),
+        hold_time: written
+            .hold_time
+            .or(&defaults.hold_time)
+            .value()
+            .map_or(Some(Duration::from_secs(9)), |hold_time| hold_time.0),
+        connect_retry: written
+            .connect_retry
+            .or(&defaults.connect_retry)
+            .value()
+            .map_or(Duration::from_secs(1), |wait| wait.0),
+        ttl: written.ttl.or(&defaults.ttl).value().map(|ttl| ttl.u8()).or(default_ttl),
+        families,
+        receive: Receive::Nothing,
+    })
+}
+
+/// The family of an address.
+pub(super) fn family(address: IpAddr) -> Family {
+    if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
+}
+
+/// Stored, else the lowest global IPv4 address of an uplink that is no VIP.
+fn found_router_id(
+    host: &Host,
+    bgp: Option<&Bgp>,
+    services: &BTreeMap<ServiceName, Service>,
+    facts: &HostFacts,
+) -> Option<Ipv4Addr> {
+    let vips: BTreeSet<IpAddr> = services.values().flat_map(|service| service.vips.iter().copied()).collect();
+    if let Some(stored) =
+        facts.stored_router_id.filter(|id| !id.is_unspecified() && !vips.contains(&IpAddr::V4(*id)))
+    {
+        return Some(stored);
+    }
+    let leads_to_peer = |at: &InterfaceAddress| {
+        IpNet::new(at.address, at.prefix_len).is_ok_and(|network| {
+            bgp.is_some_and(|bgp| bgp.peers.values().any(|peer| network.contains(&peer.remote.address)))
+        })
+    };
+    let uplinks: BTreeSet<&String> = match &host.uplinks {
+        Some(written) => written.iter().collect(),
+        None => {
+            let connected = facts.addresses.iter().filter(|at| leads_to_peer(at)).map(|at| &at.interface);
+            facts.default_uplinks.iter().chain(connected).collect()
+        }
+    };
+    facts
+        .addresses
+        .iter()
+        .filter(|at| {
+            uplinks.contains(&at.interface) && at.interface != "lo" && at.interface != host.vip_interface
+        })
+        .filter(|at| !vips.contains(&at.address) && unusable(at.address).is_none())
+        .filter_map(|at| match at.address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        })
+        .min()
+}

@@ -1,0 +1,376 @@
+//! What no single key can know: names that must exist, things that may be there once, keys that contradict each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::diagnostic::{At, Diagnostic, Place, Severity, Source, did_you_mean, error};
+use super::keys::{WrittenBgp, WrittenFile, WrittenPeer, WrittenService};
+use super::read::{Leaf, Written};
+use super::resolve::family;
+use super::values::CheckWords;
+
+/// Everything that is wrong with what is written, whatever the host. What `read` found is not repeated.
+#[must_use]
+pub fn validate(written: &Written) -> Vec<Diagnostic> {
+    let mut validator = Validator { sources: &written.sources, file: &written.file, diagnostics: Vec::new() };
+    validator.bgp();
+    validator.services();
+    validator.vips();
+    validator.unused();
+    validator.host();
+    validator.diagnostics
+}
+
+struct Validator<'a> {
+    sources: &'a [Source],
+    file: &'a WrittenFile,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// Names of tables, readable or not.
+fn names<T>(leaf: &Leaf<BTreeMap<String, Leaf<T>>>) -> Vec<&str> {
+    leaf.value().map(|tables| tables.keys().map(String::as_str).collect()).unwrap_or_default()
+}
+
+/// The tables that could be read.
+fn tables<T>(leaf: &Leaf<BTreeMap<String, Leaf<T>>>) -> impl Iterator<Item = (&String, &At<T>)> {
+    leaf.value().into_iter().flatten().filter_map(|(name, table)| table.given().map(|table| (name, table)))
+}
+
+impl<'a> Validator<'a> {
+    fn error(&self, place: &Place, key: impl Into<String>, message: impl Into<String>) -> Diagnostic {
+        error(self.sources, place, key, message)
+    }
+
+    fn push(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+
+    fn bgp(&mut self) {
+        let file = self.file;
+        let Some(bgp) = file.bgp.given() else {
+            if file.bgp.is_absent() {
+                let help = "write [bgp] with asn = …, and [bgp.peer.NAME] with address = \"…\" and asn = …";
+                self.push(self.error(&Place::default(), "bgp", "missing").help(help).absent());
+            }
+            return;
+        };
+        if bgp.value.asn.is_absent() {
+            let help = "write asn = …, the AS number of this host";
+            self.push(self.error(&bgp.place, "bgp.asn", "missing").help(help).absent());
+        }
+        if names(&bgp.value.peer).is_empty() && !matches!(bgp.value.peer, Leaf::Bad) {
+            let help = "write [bgp.peer.NAME] with address = \"…\" and asn = …";
+            self.push(
+                self.error(&bgp.place, "bgp.peer", "there is no peer to tell anything").help(help).absent(),
+            );
+        }
+        let no_defaults = WrittenPeer::default();
+        let defaults = bgp.value.defaults.value().unwrap_or(&no_defaults);
+        let mut seen: BTreeMap<(IpAddr, u16), &Place> = BTreeMap::new();
+        for (name, peer) in tables(&bgp.value.peer) {
+            self.peer(name, peer, defaults, &bgp.value);
+            let Some(address) = peer.value.address.or(&defaults.address).given() else { continue };
+            let port = match peer.value.port.or(&defaults.port) {
+                Leaf::Given(port) => port.value.u16(),
+                Leaf::Absent => 179,
+                Leaf::Bad => continue,
+            };
+            if let Some(first) = seen.insert((address.value.0, port), &address.place) {
+                let message = format!("another peer has {} port {port} already", address.value.0);
+                self.push(
+                    self.error(&address.place, format!("bgp.peer.{name}.address"), message)
+                        .related(self.sources, first, "first")
+                        .help("write each peer once; a service names the peers it needs"),
+                );
+            }
+        }
+        if let Some(families) = defaults.families.given() {
+            self.families("bgp.defaults", families);
+        }
+    }
+
+    fn peer(&mut self, name: &str, peer: &At<WrittenPeer>, defaults: &WrittenPeer, bgp: &WrittenBgp) {
+        let path = format!("bgp.peer.{name}");
+        if peer.value.address.or(&defaults.address).is_absent() {
+            let help = "write address = \"…\", the address of the router";
+            self.push(self.error(&peer.place, format!("{path}.address"), "missing").help(help).absent());
+        }
+        if peer.value.asn.or(&defaults.asn).is_absent() {
+            let help = "write asn = …, the AS number of the router, here or in [bgp.defaults]";
+            self.push(self.error(&peer.place, format!("{path}.asn"), "missing").help(help).absent());
+        }
+        if let Leaf::Given(passive) = peer.value.passive.or(&defaults.passive)
+            && passive.value
+            && !matches!(bgp.listen, Leaf::Bad)
+            && bgp.listen.value().is_none_or(|listen| listen.0.is_none())
+        {
+            let help = "write bgp.listen = \"0.0.0.0:179\" or \"[::]:179\", or remove passive";
+            let message = "waits for the peer to connect, but nothing listens";
+            self.push(self.error(&passive.place, format!("{path}.passive"), message).help(help).absent());
+        }
+        if let Some(families) = peer.value.families.given() {
+            self.families(&path, families);
+        }
+    }
+
+    fn families<T>(&mut self, path: &str, families: &At<Vec<T>>) {
+        if families.value.is_empty() {
+            let help = "write \"ipv4\", \"ipv6\" or both, or remove this key";
+            self.push(
+                self.error(&families.place, format!("{path}.families"), "empty: nothing could be told")
+                    .help(help),
+            );
+        }
+    }
+
+    fn services(&mut self) {
+        let file = self.file;
+        if names(&file.service).is_empty() && !matches!(file.service, Leaf::Bad) {
+            let help = "write [service.NAME] with vips and checks";
+            self.push(
+                self.error(&Place::default(), "service", "there is no service").help(help).warning().absent(),
+            );
+        }
+        for (name, service) in tables(&file.service) {
+            let path = format!("service.{name}");
+            match &service.value.vips {
+                Leaf::Absent => {
+                    let help = "write vips = [\"192.0.2.53\"]";
+                    self.push(
+                        self.error(&service.place, format!("{path}.vips"), "missing").help(help).absent(),
+                    );
+                }
+                Leaf::Given(vips) if vips.value.is_empty() => {
+                    let help = "write vips = [\"192.0.2.53\"]";
+                    self.push(self.error(&vips.place, format!("{path}.vips"), "empty").help(help));
+                }
+                _ => {}
+            }
+            self.checks_of(&path, service);
+            self.peers_of(&path, service);
+            self.announce_of(&path, service);
+        }
+    }
+
+    fn checks_of(&mut self, path: &str, service: &At<WrittenService>) {
+        let key = format!("{path}.checks");
+        let has_own = service.value.check.value().is_some_and(|own| !own.is_empty());
+        let remedy =
+            "write checks = [\"NAME\"] or [[service.NAME.check]]; checks = \"none\" announces without any";
+        let known = names(&self.file.check);
+        match &service.value.checks {
+            Leaf::Absent if !has_own && !matches!(service.value.check, Leaf::Bad) => {
+                self.push(
+                    self.error(&service.place, key, "missing: nothing tells whether the service works")
+                        .help(remedy)
+                        .absent(),
+                );
+            }
+            Leaf::Given(At { value: CheckWords::None, place }) if has_own => {
+                let help = "remove checks = \"none\" or the [[check]] tables";
+                self.push(
+                    self.error(place, key, "says none, but the service has checks of its own").help(help),
+                );
+            }
+            Leaf::Given(At { value: CheckWords::Named(named), place }) => {
+                if named.is_empty() && !has_own {
+                    self.push(
+                        self.error(place, &key, "empty: nothing tells whether the service works")
+                            .help(remedy),
+                    );
+                }
+                let known_text = if known.is_empty() { None } else { Some(known.join(", ")) };
+                self.references(
+                    &key,
+                    named,
+                    &known,
+                    "check",
+                    &match known_text {
+                        Some(text) => format!("known checks: {text}"),
+                        None => "write [check.NAME]".to_owned(),
+                    },
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn peers_of(&mut self, path: &str, service: &At<WrittenService>) {
+        let Some(peers) = service.value.peers.given() else { return };
+        let key = format!("{path}.peers");
+        if peers.value.is_empty() {
+            let help = "name at least one, or remove this key to tell all peers";
+            self.push(self.error(&peers.place, key, "empty: nobody would be told").help(help));
+            return;
+        }
+        let known = self.file.bgp.value().map(|bgp| names(&bgp.peer)).unwrap_or_default();
+        let help = format!("known peers: {}", known.join(", "));
+        self.references(&key, &peers.value, &known, "peer", &help);
+    }
+
+    /// Names must be known, and be there once.
+    fn references(&mut self, key: &str, written: &[At<String>], known: &[&str], what: &str, help: &str) {
+        let mut seen: BTreeMap<&str, &Place> = BTreeMap::new();
+        for (index, name) in written.iter().enumerate() {
+            let key = format!("{key}[{index}]");
+            if let Some(first) = seen.insert(&name.value, &name.place) {
+                let twice = self
+                    .error(&name.place, key, format!("{what} {:?} is named twice", name.value))
+                    .related(self.sources, first, "first")
+                    .help("remove one of the two");
+                self.push(twice);
+            } else if !known.contains(&name.value.as_str()) {
+                let help = match did_you_mean(&name.value, known.iter().copied()) {
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None => help.to_owned(),
+                };
+                let message = format!("there is no {what} {:?}", name.value);
+                self.push(self.error(&name.place, key, message).help(help).absent());
+            }
+        }
+    }
+
+    fn announce_of(&mut self, path: &str, service: &At<WrittenService>) {
+        let Some(announce) = service.value.announce.value() else { return };
+        let mut families = BTreeSet::new();
+        for hop in announce.next_hop.value().map(|hops| hops.0.as_slice()).unwrap_or_default() {
+            let key = format!("{path}.announce.next_hop");
+            if !families.insert(family(hop.value.0)) {
+                let help = "write one next hop per family";
+                self.push(self.error(&hop.place, key, "a second next hop of this family").help(help));
+            } else if hop.value.0.is_loopback() {
+                let help = "write an address that the peer can reach";
+                self.push(
+                    self.error(&hop.place, key, format!("{} is a loopback address", hop.value.0)).help(help),
+                );
+            }
+        }
+        let Some((preference, bgp)) = announce.local_pref.given().zip(self.file.bgp.value()) else { return };
+        let default_asn = bgp.defaults.value().and_then(|defaults| defaults.asn.value());
+        let told = service.value.peers.value();
+        let internal = tables(&bgp.peer)
+            .filter(|(name, _)| told.is_none_or(|told| told.iter().any(|peer| peer.value == **name)))
+            .any(|(_, peer)| peer.value.asn.value().or(default_asn) == bgp.asn.value());
+        if !internal {
+            let message = "has no effect: none of the service's peers is internal";
+            let help = "for external peers write med, prepend or communities";
+            let key = format!("{path}.announce.local_pref");
+            self.push(self.error(&preference.place, key, message).help(help).warning());
+        }
+    }
+
+    /// A VIP belongs to one service and is nobody else's address.
+    fn vips(&mut self) {
+        let file = self.file;
+        let mut owners: BTreeMap<IpAddr, &Place> = BTreeMap::new();
+        for (name, service) in tables(&file.service) {
+            for (index, vip) in service.value.vips.value().into_iter().flatten().enumerate() {
+                let address = vip.value.0;
+                if let Some(first) = owners.get(&address) {
+                    let twice = self
+                        .error(
+                            &vip.place,
+                            format!("service.{name}.vips[{index}]"),
+                            format!("{address} is there twice"),
+                        )
+                        .related(self.sources, first, "first")
+                        .help("a VIP belongs to one service; services can share a [check.NAME]");
+                    self.push(twice);
+                } else {
+                    owners.insert(address, &vip.place);
+                }
+            }
+        }
+        let mut others: Vec<(String, IpAddr, &Place, &str)> = Vec::new();
+        if let Some(id) = file.router_id.given() {
+            let help = "write an address of this host alone: every host of the service has the VIP";
+            others.push(("router_id".to_owned(), IpAddr::V4(id.value.0), &id.place, help));
+        }
+        let help = "write the router's own address";
+        for (name, peer) in file.bgp.value().into_iter().flat_map(|bgp| tables(&bgp.peer)) {
+            if let Some(address) = peer.value.address.given() {
+                others.push((format!("bgp.peer.{name}.address"), address.value.0, &address.place, help));
+            }
+        }
+        let help = "write an address of this host alone, or remove this key";
+        for (name, service) in tables(&file.service) {
+            let hops = service.value.announce.value().and_then(|announce| announce.next_hop.value());
+            for hop in hops.map(|hops| hops.0.as_slice()).unwrap_or_default() {
+                others.push((format!("service.{name}.announce.next_hop"), hop.value.0, &hop.place, help));
+            }
+        }
+        for (key, address, place, help) in others {
+            if let Some(vip) = owners.get(&address) {
+                let taken = self
+                    .error(place, key, format!("{address} is a VIP"))
+                    .related(self.sources, vip, "VIP")
+                    .help(help);
+                self.push(taken);
+            }
+        }
+    }
+
+    /// Things that nothing refers to are taken, with a warning.
+    fn unused(&mut self) {
+        let file = self.file;
+        let mut checks: BTreeSet<&str> = BTreeSet::new();
+        let mut peers: BTreeSet<&str> = BTreeSet::new();
+        let mut all_peers = false;
+        for (_, service) in tables(&file.service) {
+            if let Some(CheckWords::Named(named)) = service.value.checks.value() {
+                checks.extend(named.iter().map(|name| name.value.as_str()));
+            }
+            match service.value.peers.value() {
+                Some(named) => peers.extend(named.iter().map(|name| name.value.as_str())),
+                None => all_peers = true,
+            }
+        }
+        // With services that could not be read, or none at all, there is nothing to say.
+        let readable = file.service.value().is_some_and(|services| {
+            !services.is_empty() && services.values().all(|service| service.given().is_some())
+        });
+        if !readable {
+            return;
+        }
+        for (name, check) in tables(&file.check).filter(|(name, _)| !checks.contains(name.as_str())) {
+            let help = format!("write checks = [{name:?}] in a service, or remove it");
+            self.push(
+                self.error(&check.place, format!("check.{name}"), "no service uses this check")
+                    .help(help)
+                    .warning()
+                    .absent(),
+            );
+        }
+        let Some(bgp) = file.bgp.value().filter(|_| !all_peers) else { return };
+        for (name, peer) in tables(&bgp.peer).filter(|(name, _)| !peers.contains(name.as_str())) {
+            let help = format!("name {name:?} in the peers of a service, or remove it");
+            self.push(
+                self.error(&peer.place, format!("bgp.peer.{name}"), "no service is told to this peer")
+                    .help(help)
+                    .warning()
+                    .absent(),
+            );
+        }
+    }
+
+    fn host(&mut self) {
+        let Some(host) = self.file.host.value() else { return };
+        let Some(uplinks) = host.uplinks.given() else { return };
+        if uplinks.value.is_empty() {
+            let help = "name the interfaces to guard, or remove this key to have them found by their routes";
+            self.push(
+                self.error(&uplinks.place, "host.uplinks", "empty: no interface would be guarded").help(help),
+            );
+        }
+        let vip_interface = host.vip_interface.value().map_or("lo", |name| name.0.as_str());
+        for (index, uplink) in uplinks.value.iter().enumerate() {
+            if uplink.value.0 == vip_interface || uplink.value.0 == "lo" {
+                let message = format!("{:?} is no uplink", uplink.value.0);
+                let help = "name the interfaces towards the routers and the LAN";
+                self.push(self.error(&uplink.place, format!("host.uplinks[{index}]"), message).help(help));
+            }
+        }
+        debug_assert!(self.diagnostics.iter().all(|found| found.severity <= Severity::Warning));
+    }
+}
