@@ -55,7 +55,15 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     /// Run a probe; the driver enforces `timeout` and at most 64 at once. Answered by `ProbeFinished`.
-    StartProbe { probe: ProbeId, target: Target, kind: CheckKind, timeout: Duration },
+    /// `service` and `check` are for the command's environment and for logs.
+    StartProbe {
+        probe: ProbeId,
+        service: ServiceName,
+        check: CheckName,
+        target: Target,
+        kind: CheckKind,
+        timeout: Duration,
+    },
     /// The probe's answer is not wanted any more (its check is gone). Not answered.
     CancelProbe { probe: ProbeId },
     /// Change the kernel. Answered by `KernelDone`.
@@ -194,7 +202,7 @@ pub enum Verdict {
 }
 
 /// Why something is not announced; in the order in which the gates are asked.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reason {
     /// The agent is stopping.
     Stopping,

@@ -18,12 +18,31 @@
 //! - [`config`]: written → meant, all errors at once; [`status`]: what `status` and `explain` print.
 #![forbid(unsafe_code)]
 
+mod agent;
+mod announce;
+mod asks;
+mod attempt;
 pub mod boundary;
+mod checks;
 pub mod config;
+mod crash_loop;
+mod drain;
+mod explain;
+mod gates;
+mod guard;
+mod health;
 pub mod kernel;
+mod peers;
+mod reload;
+mod schedule;
+mod services;
 pub mod state;
 pub mod status;
+mod stop;
+mod store;
+mod vip;
 
+pub use agent::Agent;
 pub use boundary::{
     Action, CheckName, Command, Event, Fact, KernelRequest, KernelRequestId, ProbeId, ProbeOutcome,
     ProbeResult, Reason, Reply, RequestId, ServiceName, Start, Target, Verdict,

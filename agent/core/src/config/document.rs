@@ -136,14 +136,7 @@ fn merge_table(
     }
 }
 
-/// `a.b` of `a` and `b`; names that TOML would quote are quoted.
+/// `a.b` of `a` and `b`.
 pub(crate) fn join(path: &str, name: &str) -> String {
-    let bare =
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-    match (path.is_empty(), bare) {
-        (true, true) => name.to_owned(),
-        (true, false) => format!("{name:?}"),
-        (false, true) => format!("{path}.{name}"),
-        (false, false) => format!("{path}.{name:?}"),
-    }
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }

@@ -1,0 +1,698 @@
+//! The machine: takes one event, lets its parts act, decides, and hands back what is to be done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use anyvip_bgp::{PeerName, Speaker, SpeakerConfig};
+use anyvip_machine::{Seed, Time};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::announce;
+use crate::asks::Asks;
+use crate::boundary::{
+    Action, Announcements, Command, Event, Fact, HealthState, Reply, RequestId, ServiceName, Start, Target,
+    Verdict,
+};
+use crate::checks::Checks;
+use crate::config::{Config, ReturnPath};
+use crate::crash_loop::CrashLoop;
+use crate::drain::{AdminState, Ordered};
+use crate::gates::{Gates, PeerGates};
+use crate::guard::{ArpGuard, ArpState};
+use crate::kernel::KernelView;
+use crate::peers::{self, Peer, Peers};
+use crate::services::{PeerRecord, ServiceRecord, Services, VipRecord, together};
+use crate::state::{Drained, StoredState, StoredStateRead};
+use crate::stop::Stop;
+use crate::store::{Outcome, Store};
+use crate::vip::Vips;
+
+/// Format of the state on disk.
+const STATE_VERSION: u32 = 1;
+/// Passes of `settle` before a circle is called a bug.
+const MOST_PASSES: u32 = 64;
+
+/// Everything that decides on one host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Agent {
+    pub(crate) config: Config,
+    pub(crate) wall_clock_ms: u64,
+    pub(crate) started: bool,
+    pub(crate) now: Time,
+    /// Why the state on disk cannot be used.
+    pub(crate) unreadable: Option<String>,
+    /// Exits and start as they go to disk.
+    exits: StoredState,
+    pub(crate) store: Store,
+    pub(crate) crash_loop: CrashLoop,
+    pub(crate) admin: AdminState,
+    pub(crate) checks: Checks,
+    pub(crate) guard: ArpGuard,
+    pub(crate) vips: Vips,
+    pub(crate) peers: Peers,
+    pub(crate) services: Services,
+    pub(crate) speaker: Speaker,
+    pub(crate) view: Option<KernelView>,
+    pub(crate) stop: Stop,
+    /// What each peer's speaker was given last.
+    announced: Announcements,
+    replies: Vec<WaitingReply>,
+    next_request: u64,
+    /// Something that a gate, a VIP or the stop looks at may have changed.
+    pub(crate) touched: bool,
+    /// Times this machine found itself in a state that should not be.
+    pub(crate) bugs: u64,
+}
+
+/// An answer that waits for the disk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct WaitingReply {
+    request: RequestId,
+    generation: u64,
+    text: String,
+}
+
+impl Agent {
+    /// An agent that acts from [`Event::Started`] on.
+    pub fn new(start: Start) -> Agent {
+        let Start { config, state, boot_id, wall_clock_ms, seed } = start;
+        let (mut stored, unreadable) = match state {
+            StoredStateRead::Absent => (StoredState::default(), None),
+            StoredStateRead::Read(stored) if stored.version <= STATE_VERSION => (stored, None),
+            StoredStateRead::Read(stored) => {
+                let text = format!("it is of version {}, newer than this agent", stored.version);
+                (StoredState::default(), Some(text))
+            }
+            StoredStateRead::Unreadable(text) => (StoredState::default(), Some(text)),
+        };
+        let crash_loop = CrashLoop::begin(&mut stored, wall_clock_ms);
+        let seed = Seed::new(seed);
+        let mut agent = Agent {
+            wall_clock_ms,
+            started: false,
+            now: Time::ZERO,
+            store: Store::new(stored.generation, unreadable.is_some()),
+            unreadable,
+            crash_loop,
+            admin: AdminState::new(std::mem::take(&mut stored.drained)),
+            checks: Checks::new(seed.child("checks")),
+            guard: ArpGuard::new(&boot_id, &stored.arp),
+            vips: Vips::new(&boot_id, &stored.owned),
+            peers: Peers::default(),
+            services: Services::default(),
+            speaker: Speaker::new(seed.child("speaker")),
+            view: None,
+            stop: Stop::default(),
+            announced: Announcements::new(),
+            replies: Vec::new(),
+            next_request: 0,
+            touched: false,
+            bugs: 0,
+            exits: stored,
+            config,
+        };
+        agent.store.change();
+        agent
+    }
+
+    /// Takes one event.
+    #[must_use]
+    pub fn handle(&mut self, now: Time, event: Event) -> Vec<Action> {
+        let mut out = Vec::new();
+        self.now = self.now.max(now);
+        let now = self.now;
+        let time_acts = event == Event::DeadlineReached;
+        match event {
+            Event::Started => self.start(now, &mut out),
+            Event::DeadlineReached => self.expire(now, &mut out),
+            Event::ProbeFinished { probe, outcome } => {
+                self.touched |= self.checks.finished(now, probe, outcome, &mut out);
+            }
+            Event::KernelView(view) => {
+                let first = self.view.is_none();
+                let news = self.view.as_ref() != Some(&view);
+                self.view = Some(view);
+                if self.started && (news || first) {
+                    self.look(now, first, &mut out);
+                }
+            }
+            Event::KernelDone { request, result } => {
+                let (guard, vips, mut asks) = self.kernel_side(now, &mut out);
+                let known =
+                    guard.answered(request, &result, &mut asks) || vips.answered(request, &result, &mut asks);
+                self.touched |= known;
+            }
+            Event::Persisted { generation, result } => {
+                let outcome = self.store.finished(now, generation, result);
+                self.persisted(outcome, &mut out);
+            }
+            Event::Bgp(event) => self.hear(now, event, &mut out),
+            Event::Operator { request, command } => self.obey(now, request, command, &mut out),
+            Event::Terminate => self.terminate(now, &mut out),
+        }
+        self.settle(now, &mut out);
+        self.flush(now, &mut out);
+        if time_acts {
+            debug_assert!(
+                self.next_deadline().is_none_or(|next| next > now),
+                "all that was due at {now} has fired"
+            );
+        }
+        out
+    }
+
+    /// When [`Event::DeadlineReached`] is due.
+    pub fn next_deadline(&self) -> Option<Time> {
+        if !self.started {
+            return None;
+        }
+        let mine = [
+            self.checks.deadline(),
+            self.guard.deadline(),
+            self.vips.deadline(),
+            self.store.deadline(),
+            self.crash_loop.deadline(),
+            self.stop.deadline(),
+            self.speaker.next_deadline(),
+        ];
+        mine.into_iter().flatten().min()
+    }
+
+    fn start(&mut self, now: Time, out: &mut Vec<Action>) {
+        if std::mem::replace(&mut self.started, true) {
+            return;
+        }
+        if let Some(text) = &self.unreadable {
+            let text = format!("the state cannot be read, so nothing is announced: {text}");
+            out.push(Action::Record(Fact::Lifecycle { text }));
+        }
+        if let Some(until) = self.crash_loop.deadline() {
+            let text = format!(
+                "{} unclean exits in 10 minutes: announcing waits {} s",
+                self.crash_loop.exits,
+                until.since(Time::ZERO).as_secs()
+            );
+            out.push(Action::Record(Fact::Lifecycle { text }));
+        }
+        self.configure_kernel_side();
+        out.push(Action::WatchRoutes { interests: self.peer_addresses().into_iter().collect() });
+        if self.config.bgp.listen.is_some() {
+            out.push(Action::Listen { address: self.config.bgp.listen });
+        }
+        self.peers.configure(now, self.config.bgp.peers.keys());
+        let services = std::mem::take(&mut self.config.services);
+        self.checks.configure(now, &services, |_, _| HealthState::Unknown, out);
+        self.config.services = services;
+        self.tell_speaker(now, anyvip_bgp::Event::Configure(self.speaker_config()), out);
+        if self.view.is_some() {
+            self.look(now, true, out);
+        }
+        self.touched = true;
+    }
+
+    pub(crate) fn speaker_config(&self) -> SpeakerConfig {
+        SpeakerConfig {
+            asn: self.config.bgp.asn,
+            router_id: self.config.router_id,
+            peers: self.config.bgp.peers.clone(),
+        }
+    }
+
+    pub(crate) fn peer_addresses(&self) -> BTreeSet<IpAddr> {
+        self.config.bgp.peers.values().map(|peer| peer.remote.address).collect()
+    }
+
+    /// Hands guard and VIPs what the configuration wants of them.
+    pub(crate) fn configure_kernel_side(&mut self) {
+        let wanted: BTreeSet<IpAddr> = match self.stop.removes_vips() {
+            true => BTreeSet::new(),
+            false => self.config.services.values().flat_map(|s| &s.vips).copied().collect(),
+        };
+        self.guard.configure(self.config.host.uplinks.clone(), self.peer_addresses());
+        self.vips.configure(&self.config.host.vip_interface, &wanted);
+    }
+
+    fn kernel_side<'a>(
+        &'a mut self,
+        now: Time,
+        out: &'a mut Vec<Action>,
+    ) -> (&'a mut ArpGuard, &'a mut Vips, Asks<'a>) {
+        let asks = Asks { now, store: &mut self.store, next_request: &mut self.next_request, out };
+        (&mut self.guard, &mut self.vips, asks)
+    }
+
+    /// Takes in the current view.
+    pub(crate) fn look(&mut self, now: Time, first: bool, out: &mut Vec<Action>) {
+        let Some(view) = self.view.take() else { return };
+        let before: BTreeMap<IpAddr, bool> = self.vips.iter().map(|(a, vip)| (*a, vip.present)).collect();
+        let (guard, vips, mut asks) = self.kernel_side(now, out);
+        guard.observe(&view, &vips.addresses(), &mut asks);
+        let guard = &*guard;
+        vips.observe(&view, |index| guard.is_uplink(index), first, &mut asks);
+        let after: Vec<(IpAddr, bool)> = self.vips.iter().map(|(a, vip)| (*a, vip.present)).collect();
+        for (address, present) in after {
+            if before.get(&address) != Some(&present) {
+                self.checks.vip_is(now, address, present, out);
+            }
+        }
+        self.view = Some(view);
+        self.touched = true;
+    }
+
+    /// Lets time act on every part.
+    fn expire(&mut self, now: Time, out: &mut Vec<Action>) {
+        if !self.started {
+            return;
+        }
+        // Read before deciding: the speaker's sessions first, then what may change their routes.
+        if self.speaker.next_deadline().is_some_and(|at| at <= now) {
+            self.tell_speaker(now, anyvip_bgp::Event::DeadlineReached, out);
+        }
+        self.touched |= self.checks.expire(now, out);
+        let (guard, vips, mut asks) = self.kernel_side(now, out);
+        if [guard.deadline(), vips.deadline()].into_iter().flatten().any(|at| at <= now) {
+            guard.expire(&mut asks);
+            vips.expire(&mut asks);
+            self.touched = true;
+        }
+        if self.store.deadline().is_some_and(|at| at <= now) {
+            let outcome = self.store.expire(now);
+            self.persisted(outcome, out);
+            self.touched = true;
+        }
+        if self.crash_loop.expire(now) {
+            out.push(Action::Record(Fact::Lifecycle { text: "announcing may begin".to_owned() }));
+            self.touched = true;
+        }
+        if self.stop.deadline().is_some_and(|at| at <= now) {
+            self.stop_expired(now, out);
+        }
+    }
+
+    fn persisted(&mut self, outcome: Option<Outcome>, out: &mut Vec<Action>) {
+        match outcome {
+            None => return,
+            Some(Outcome::Written) => {
+                let store = &self.store;
+                self.replies.retain(|waiting| {
+                    let written = store.holds(waiting.generation);
+                    if written {
+                        let reply = Reply { done: true, text: waiting.text.clone() };
+                        out.push(Action::Reply { request: waiting.request, reply });
+                    }
+                    !written
+                });
+            }
+            Some(Outcome::Failed { failure, first }) => {
+                if first {
+                    out.push(Action::Record(Fact::PersistFailed { failure: failure.clone() }));
+                }
+                // Those that wait are told the truth now, not after the tenth try.
+                for waiting in self.replies.drain(..) {
+                    let text = format!(
+                        "{}, but it could not be written and would be lost at a restart: {failure}; \
+                         it is tried again",
+                        waiting.text
+                    );
+                    out.push(Action::Reply { request: waiting.request, reply: Reply { done: false, text } });
+                }
+            }
+        }
+        self.touched = true;
+    }
+
+    /// An event of the BGP side.
+    fn hear(&mut self, now: Time, event: anyvip_bgp::Event, out: &mut Vec<Action>) {
+        use anyvip_bgp::Event as Bgp;
+        // Only this machine speaks for the configuration, the wanted set and time.
+        if matches!(event, Bgp::DeadlineReached | Bgp::Configure(_) | Bgp::Wanted { .. } | Bgp::Stop { .. }) {
+            return self.bug("the driver sent a command of the agent to its speaker", out);
+        }
+        self.tell_speaker(now, event, out);
+    }
+
+    /// Gives the speaker an event and takes in its facts, first in first out.
+    pub(crate) fn tell_speaker(&mut self, now: Time, event: anyvip_bgp::Event, out: &mut Vec<Action>) {
+        use anyvip_bgp::Action as Bgp;
+        for action in self.speaker.handle(now, event) {
+            match action {
+                Bgp::Connect { .. } | Bgp::Send { .. } | Bgp::Close { .. } => {
+                    // The last one may be what a stop waits for.
+                    self.touched |= self.stop.begun();
+                    out.push(Action::Bgp(action));
+                }
+                Bgp::StateChanged { peer, from, to } => {
+                    self.peers.state_changed(now, &peer, to);
+                    out.push(Action::Record(Fact::PeerChanged { peer, from, to }));
+                }
+                Bgp::SessionUp { peer, facts } => {
+                    self.peers.session_up(&peer, facts);
+                    // A new session knows nothing: the next pass gives it everything.
+                    self.announced.remove(&peer);
+                    self.touched = true;
+                }
+                Bgp::SessionDown { peer, was_established, reason } => {
+                    let text = peers::words(&reason);
+                    if self.peers.session_down(&peer, was_established, &text) {
+                        out.push(Action::Record(Fact::PeerDown { peer, was_established, text }));
+                    }
+                    self.touched |= was_established;
+                }
+                Bgp::Advertised { peer, announced, withdrawn } => {
+                    self.peers.advertised(&peer, &announced, &withdrawn);
+                    self.touched = true;
+                }
+                // Nothing heard is used: this host cannot become transit.
+                Bgp::RoutesChanged { .. } => {}
+                Bgp::Malformed { peer, error } => {
+                    let text = error.to_string();
+                    out.push(Action::Record(Fact::PeerNotice { peer: Some(peer), text }));
+                }
+                Bgp::Rejected { remote, text } => {
+                    let text = format!("connection from {remote} refused: {text}");
+                    out.push(Action::Record(Fact::PeerNotice { peer: None, text }));
+                }
+            }
+        }
+        self.touched |= self.stop.begun();
+    }
+
+    /// An operator's command.
+    fn obey(&mut self, now: Time, request: RequestId, command: Command, out: &mut Vec<Action>) {
+        if self.stop.begun() {
+            return refuse(request, "the agent is stopping".to_owned(), out);
+        }
+        let known: BTreeSet<ServiceName> = self.config.services.keys().cloned().collect();
+        let (ordered, drained, reason) = match command {
+            Command::Reload { config } => return self.reload(now, request, config, out),
+            _ if self.unreadable.is_some() => {
+                let text =
+                    "the state on disk cannot be read and is left as it is: move it away and start anew";
+                return refuse(request, text.to_owned(), out);
+            }
+            Command::Drain { service, reason } => {
+                let since = self.wall_clock_ms.saturating_add(now.as_millis());
+                let drained = Drained { since, reason: reason.clone() };
+                (self.admin.drain(service, &drained, &known), true, reason)
+            }
+            Command::Undrain { service } => (self.admin.undrain(service, &known), false, None),
+        };
+        match ordered {
+            Ordered::Unknown(text) => refuse(request, text, out),
+            Ordered::Changed(names) => {
+                let word = if drained { "drained" } else { "put back" };
+                let list: Vec<&str> = names.iter().map(|name| name.0.as_str()).collect();
+                let text = match list.is_empty() {
+                    true => format!("nothing to do: {word} already"),
+                    false => format!("{word}: {}", list.join(", ")),
+                };
+                for service in names {
+                    let reason = reason.clone();
+                    out.push(Action::Record(Fact::AdminChanged { service, drained, reason }));
+                    self.store.change();
+                }
+                self.touched = true;
+                self.reply_when_written(request, text, out);
+            }
+        }
+    }
+
+    /// Answers once all that has changed so far is on disk.
+    pub(crate) fn reply_when_written(&mut self, request: RequestId, text: String, out: &mut Vec<Action>) {
+        let generation = self.store.newest();
+        if self.store.holds(generation) || self.unreadable.is_some() {
+            out.push(Action::Reply { request, reply: Reply { done: true, text } });
+        } else {
+            self.replies.push(WaitingReply { request, generation, text });
+        }
+    }
+
+    /// Brings everything that follows from the inputs up to date.
+    fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
+        for _ in 0..MOST_PASSES {
+            if !self.started || !std::mem::take(&mut self.touched) {
+                return;
+            }
+            self.decide(now, out);
+            self.pursue(now, out);
+            self.stop_goes_on(now, out);
+        }
+        self.bug("deciding went round in a circle", out);
+    }
+
+    /// Gates → verdicts → wanted sets → speaker.
+    fn decide(&mut self, now: Time, out: &mut Vec<Action>) {
+        let mut wanted = Announcements::new();
+        let no_view = KernelView::default();
+        let view = self.view.as_ref().unwrap_or(&no_view);
+        let mut former = std::mem::take(&mut self.services.0);
+        for (name, service) in &self.config.services {
+            let mut record = former.remove(name).unwrap_or_else(|| ServiceRecord {
+                vips: BTreeMap::new(),
+                health: crate::checks::VipHealth::Unknown(String::new()),
+                health_since: now,
+            });
+            record.vips.retain(|vip, _| service.vips.contains(vip));
+            for vip in &service.vips {
+                let gates = self.gates(name, *vip);
+                let record = match record.vips.entry(*vip) {
+                    std::collections::btree_map::Entry::Occupied(entry) => {
+                        let record = entry.into_mut();
+                        record.take(now, gates);
+                        record
+                    }
+                    std::collections::btree_map::Entry::Vacant(entry) => {
+                        entry.insert(VipRecord::new(now, gates))
+                    }
+                };
+                record.peers.retain(|peer, _| service.peers.contains(peer));
+                for peer in &service.peers {
+                    let gates = self.peer_gates(&record.gates, name, *vip, peer, view);
+                    let verdict = match record.peers.get_mut(peer) {
+                        Some(known) => {
+                            let was = known.take(now, gates);
+                            tell_verdict(name, *vip, peer, Some(&was), &known.verdict, out);
+                            &known.verdict
+                        }
+                        None => {
+                            let fresh = PeerRecord::new(now, gates);
+                            tell_verdict(name, *vip, peer, None, &fresh.verdict, out);
+                            &record.peers.entry(peer.clone()).or_insert(fresh).verdict
+                        }
+                    };
+                    if let Verdict::Announce(attributes) = verdict {
+                        let routes = wanted.entry(peer.clone()).or_default();
+                        routes.insert(announce::prefix_of(*vip), (**attributes).clone());
+                    }
+                }
+            }
+            let health = together(record.vips.values().map(|vip| &vip.gates.health));
+            if std::mem::discriminant(&health) != std::mem::discriminant(&record.health) {
+                record.health_since = now;
+            }
+            record.health = health;
+            self.services.0.insert(name.clone(), record);
+        }
+        let sessions: Vec<PeerName> = self
+            .peers
+            .iter()
+            .filter(|(name, peer)| peer.session.is_some() && self.config.bgp.peers.contains_key(name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.announced.retain(|peer, _| sessions.contains(peer));
+        for peer in sessions {
+            let routes = wanted.remove(&peer).unwrap_or_default();
+            if self.announced.get(&peer) != Some(&routes) {
+                self.announced.insert(peer.clone(), routes.clone());
+                self.tell_speaker(now, anyvip_bgp::Event::Wanted { peer, routes }, out);
+            }
+        }
+    }
+
+    /// The gates of one VIP of one service: plain values.
+    fn gates(&self, service: &ServiceName, vip: IpAddr) -> Gates {
+        let on_error = self.config.services.get(service).map(|s| s.on_error);
+        let state = self.vips.get(&vip);
+        let exposed = state.and_then(|vip| vip.exposed.as_ref());
+        let arp = match (vip, exposed) {
+            (_, Some(uplink)) => ArpState::NotGuarded(format!(
+                "it sits on {uplink} itself, which answers its neighbours for it"
+            )),
+            (IpAddr::V4(_), None) => self.guard.state(),
+            (IpAddr::V6(_), None) => ArpState::Guarded,
+        };
+        let vip_missing = match state {
+            _ if self.view.is_none() => Some("the kernel's addresses have not been read yet".to_owned()),
+            Some(state) if state.present => None,
+            Some(state) => {
+                let why = state.refusal().map(|failure| format!("the kernel refused it: {failure}"));
+                why.or_else(|| state.missing_because.clone())
+                    .or_else(|| Some("it is not on this host".to_owned()))
+            }
+            None => Some("it is being removed".to_owned()),
+        };
+        Gates {
+            stopping: self.stop.begun(),
+            state_unreadable: self.unreadable.clone(),
+            crash_loop: self.crash_loop.waits(),
+            drained: self.admin.drained(service).is_some(),
+            vip_missing,
+            vip_contested: state.is_some_and(|vip| vip.contested()),
+            arp,
+            health: self.checks.of_vip(service, vip, on_error.unwrap_or(crate::config::OnError::Hold)),
+        }
+    }
+
+    /// The gates of one VIP towards one peer: plain values.
+    fn peer_gates(
+        &self,
+        gates: &Gates,
+        service: &ServiceName,
+        vip: IpAddr,
+        peer: &PeerName,
+        view: &KernelView,
+    ) -> PeerGates {
+        let session = self.peers.get(peer).and_then(|peer| peer.session.as_ref());
+        let announce = self.config.services.get(service).map(|service| &service.announce);
+        let (Some(facts), Some(announce)) = (session, announce) else {
+            return PeerGates {
+                vip: gates.closed(),
+                session: false,
+                family: true,
+                next_hop: Err("known once the session stands".to_owned()),
+                no_return_path: None,
+                attributes: None,
+            };
+        };
+        let is_vip = |address: &IpAddr| self.config.services.values().any(|s| s.vips.contains(address));
+        let next_hop = announce::next_hop(vip, announce, facts, view, is_vip);
+        let require = self.config.host.return_path == ReturnPath::Require;
+        PeerGates {
+            vip: gates.closed(),
+            session: true,
+            family: facts.families.contains(&announce::family_of(vip)),
+            no_return_path: announce::no_return_path(view, facts).filter(|_| require && vip.is_ipv4()),
+            attributes: next_hop.as_ref().ok().map(|hop| announce::attributes(*hop, announce)),
+            next_hop,
+        }
+    }
+
+    /// Guard and VIPs follow what is wanted.
+    fn pursue(&mut self, now: Time, out: &mut Vec<Action>) {
+        // An unreadable state may name addresses and values that are not ours to judge: leave all as it is.
+        if self.unreadable.is_some() {
+            return;
+        }
+        let Some(view) = self.view.take() else { return };
+        let mut asks = Asks { now, store: &mut self.store, next_request: &mut self.next_request, out };
+        self.guard.pursue(&view, self.vips.need_guard(), &mut asks);
+        let (peers, speaker) = (&self.peers, &self.speaker);
+        let withdrawn = |vip: &IpAddr| {
+            let prefix = announce::prefix_of(*vip);
+            !peers.iter().any(|(name, peer)| may_know(speaker, name, peer, &prefix))
+        };
+        self.vips.pursue(&view, self.guard.complete(), withdrawn, &mut asks);
+        self.view = Some(view);
+    }
+
+    /// Whether this peer may still believe in the prefix: written and not withdrawn, or on its way.
+    pub(crate) fn may_know(&self, name: &PeerName, prefix: &IpNet) -> bool {
+        self.peers.get(name).is_some_and(|peer| may_know(&self.speaker, name, peer, prefix))
+    }
+
+    /// Whether no peer may still believe in anything of ours.
+    pub(crate) fn all_withdrawn(&self) -> bool {
+        self.peers.iter().all(|(name, peer)| {
+            let handed = self.speaker.peer(name).and_then(|view| view.advertised());
+            peer.told.is_empty() && handed.is_none_or(BTreeMap::is_empty)
+        })
+    }
+
+    /// Writes the state if something in it changed.
+    fn flush(&mut self, now: Time, out: &mut Vec<Action>) {
+        if !self.started {
+            return;
+        }
+        if let Some(generation) = self.store.flush(now) {
+            let state = StoredState {
+                version: STATE_VERSION,
+                generation,
+                router_id: Some(self.config.router_id),
+                drained: self.admin.stored().clone(),
+                owned: self.vips.recorded(),
+                arp: self.guard.former(),
+                unclean_exits: self.exits.unclean_exits.clone(),
+                running_since: self.exits.running_since,
+            };
+            out.push(Action::Persist { generation, state });
+        }
+    }
+
+    /// From here on this run counts as ended in order.
+    pub(crate) fn mark_clean_exit(&mut self) {
+        self.exits.running_since = None;
+        self.store.change();
+    }
+
+    /// What the checks say of an address, wherever it is served; for what a reload inherits.
+    pub(crate) fn health_of(&self, vip: &IpAddr) -> Option<HealthState> {
+        let mut services = self.config.services.iter().filter(|(_, service)| service.vips.contains(vip));
+        let (name, service) = services.next()?;
+        Some(self.checks.of_vip(name, *vip, service.on_error).state())
+    }
+
+    /// Something that should not be: told, counted, survived.
+    pub(crate) fn bug(&mut self, text: &str, out: &mut Vec<Action>) {
+        self.bugs += 1;
+        out.push(Action::Record(Fact::Lifecycle { text: format!("internal error: {text}") }));
+        debug_assert!(false, "{text}");
+    }
+
+    /// The targets that a service's own checks look at together.
+    pub(crate) fn target_vips(target: Target, vips: &[IpAddr]) -> Vec<IpAddr> {
+        match target {
+            Target::Vip(vip) => vec![vip],
+            Target::Own => vips.to_vec(),
+        }
+    }
+}
+
+fn may_know(speaker: &Speaker, name: &PeerName, peer: &Peer, prefix: &IpNet) -> bool {
+    let handed = speaker.peer(name).and_then(|view| view.advertised());
+    peer.told.contains(prefix) || handed.is_some_and(|routes| routes.contains_key(prefix))
+}
+
+pub(crate) fn refuse(request: RequestId, text: String, out: &mut Vec<Action>) {
+    out.push(Action::Reply { request, reply: Reply { done: false, text } });
+}
+
+/// Tells a change of what a peer shall know, once.
+fn tell_verdict(
+    service: &ServiceName,
+    vip: IpAddr,
+    peer: &PeerName,
+    was: Option<&Verdict>,
+    is: &Verdict,
+    out: &mut Vec<Action>,
+) {
+    let reason = |verdict: &Verdict| match verdict {
+        Verdict::Announce(_) => None,
+        Verdict::Withhold(reason) => Some(*reason),
+    };
+    let now = reason(is);
+    let same = match was {
+        Some(was) => reason(was) == now,
+        // A first verdict is news only if it lets something out.
+        None => now.is_some(),
+    };
+    if !same {
+        out.push(Action::Record(Fact::VerdictChanged {
+            service: service.clone(),
+            vip,
+            peer: peer.clone(),
+            announced: now.is_none(),
+            reason: now,
+        }));
+    }
+}

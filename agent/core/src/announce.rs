@@ -1,0 +1,139 @@
+//! What each peer is told about a VIP: next hop, attributes, and whether traffic could come back from there.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyvip_bgp::wire::{Family, NextHop};
+use anyvip_bgp::{RouteAttributes, SessionFacts};
+use ipnet::IpNet;
+
+use crate::config::Announce;
+use crate::kernel::{Address, KernelView};
+
+/// The host route of a VIP.
+pub(crate) fn prefix_of(vip: IpAddr) -> IpNet {
+    IpNet::from(vip)
+}
+
+/// The family of a VIP's route.
+pub(crate) fn family_of(vip: IpAddr) -> Family {
+    match vip {
+        IpAddr::V4(_) => Family::Ipv4,
+        IpAddr::V6(_) => Family::Ipv6,
+    }
+}
+
+/// The interface that holds the session's local address.
+pub(crate) fn egress(view: &KernelView, facts: &SessionFacts) -> Option<u32> {
+    let local = facts.local.ip();
+    view.addresses.iter().find(|a| a.address == local).map(|a| a.interface)
+}
+
+/// Where the peer shall send traffic for `vip`: never to a VIP, a deprecated or a tentative address.
+///
+/// # Errors
+/// Says why there is no such address.
+pub(crate) fn next_hop(
+    vip: IpAddr,
+    announce: &Announce,
+    facts: &SessionFacts,
+    view: &KernelView,
+    is_vip: impl Fn(&IpAddr) -> bool,
+) -> Result<NextHop, String> {
+    let family = family_of(vip);
+    if let Some(address) = announce.next_hop.iter().find(|a| family_of(**a) == family) {
+        return Ok(as_next_hop(*address));
+    }
+    let local = facts.local.ip();
+    if family_of(local) == family && !is_vip(&local) && !is_link_local(&local) {
+        return Ok(as_next_hop(local));
+    }
+    let Some(interface) = egress(view, facts) else {
+        return Err(format!("no interface holds {local}, this end of the session"));
+    };
+    let usable = |wanted: Family| {
+        let on_it = view.addresses.iter().filter(|a| a.interface == interface);
+        let fit = |a: &&Address| family_of(a.address) == wanted && is_usable(a) && !is_vip(&a.address);
+        on_it.filter(fit).map(|a| a.address).min()
+    };
+    if let Some(address) = usable(family) {
+        return Ok(as_next_hop(address));
+    }
+    // RFC 8950 §4: IPv4 routes may name an IPv6 next hop where both ends agreed.
+    if family == Family::Ipv4 && facts.extended_next_hop.contains(&Family::Ipv4) {
+        let local = Some(local).filter(|a| a.is_ipv6() && !is_vip(a) && !is_link_local(a));
+        if let Some(address) = local.or_else(|| usable(Family::Ipv6)) {
+            return Ok(as_next_hop(address));
+        }
+    }
+    let name = view.links.get(&interface).map_or("the interface", |link| link.name.as_str());
+    let kind = if family == Family::Ipv4 { "IPv4" } else { "global IPv6" };
+    Err(format!("{name}, towards this peer, has no {kind} address that could be the next hop"))
+}
+
+/// What is told, once there is a next hop.
+pub(crate) fn attributes(next_hop: NextHop, announce: &Announce) -> RouteAttributes {
+    RouteAttributes {
+        prepend: announce.prepend,
+        med: announce.med,
+        local_pref: announce.local_pref,
+        communities: announce.communities.clone(),
+        large_communities: announce.large_communities.clone(),
+        ..RouteAttributes::originated(next_hop)
+    }
+}
+
+/// Whether rp_filter would drop what comes in from this peer: what is seen, and the cure.
+///
+/// Strict filtering (effective value 1) takes a packet only from the interface that its source is routed to; clients are
+/// anywhere, so the best default route must lead back through the interface towards the peer.
+pub(crate) fn no_return_path(view: &KernelView, facts: &SessionFacts) -> Option<(String, String)> {
+    let interface = egress(view, facts)?;
+    let link = view.links.get(&interface)?;
+    // The larger value counts, and 2 (loose) is larger than 1 (strict).
+    if link.loopback || view.all.rp_filter.max(link.settings.rp_filter) != 1 {
+        return None;
+    }
+    let defaults = || view.routes.iter().filter(|r| r.destination.prefix_len() == 0 && is_v4(&r.destination));
+    let through = |route: &crate::kernel::Route| route.hops.iter().any(|hop| hop.interface == interface);
+    let leads_back =
+        match defaults().map(|route| route.metric).min() {
+            Some(best) => defaults().filter(|route| route.metric == best).any(through),
+            // Without a default route, a gateway towards the peer's side is the way back.
+            None => view.routes.iter().filter(|route| is_v4(&route.destination)).any(|route| {
+                route.hops.iter().any(|hop| hop.interface == interface && hop.gateway.is_some())
+            }),
+        };
+    if leads_back {
+        return None;
+    }
+    let name = &link.name;
+    let text = format!("rp_filter is 1 on {name} and the default route does not lead back through it");
+    Some((text, format!("sysctl -w net.ipv4.conf.{name}.rp_filter=2")))
+}
+
+fn is_v4(net: &IpNet) -> bool {
+    matches!(net, IpNet::V4(_))
+}
+
+fn as_next_hop(address: IpAddr) -> NextHop {
+    match address {
+        IpAddr::V4(address) => NextHop::V4(address),
+        IpAddr::V6(global) => NextHop::V6 { global, link_local: None },
+    }
+}
+
+fn is_link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => Ipv4Addr::is_link_local(address),
+        IpAddr::V6(address) => Ipv6Addr::is_unicast_link_local(address),
+    }
+}
+
+fn is_usable(address: &Address) -> bool {
+    !address.tentative
+        && !address.deprecated
+        && !address.scope_host
+        && !address.scope_link
+        && !is_link_local(&address.address)
+        && !address.address.is_loopback()
+}

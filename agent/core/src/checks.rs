@@ -1,0 +1,322 @@
+//! All checks of all services: when they run, and what they make of each VIP.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyvip_machine::{Agenda, Seed, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::boundary::{
+    Action, CheckName, Fact, HealthState, ProbeId, ProbeOutcome, ProbeResult, ServiceName, Target,
+};
+use crate::config::{Check, OnError, Service};
+use crate::health::{Change, HealthFsm};
+use crate::schedule::{Due, Schedule};
+
+/// One check against one target.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CheckRun {
+    pub(crate) service: ServiceName,
+    pub(crate) check: Check,
+    pub(crate) target: Target,
+    pub(crate) health: HealthFsm,
+    schedule: Schedule,
+    /// Since when its VIP has been away.
+    away_since: Option<Time>,
+}
+
+/// Every [`CheckRun`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Checks {
+    runs: BTreeMap<u64, CheckRun>,
+    by_service: BTreeMap<ServiceName, Vec<u64>>,
+    probes: BTreeMap<ProbeId, u64>,
+    agenda: Agenda<u64>,
+    next_run: u64,
+    next_probe: u64,
+    seed: Seed,
+    /// Probes that the driver never answered: each is a bug.
+    pub(crate) unanswered: u64,
+}
+
+/// What all checks that gate one VIP say together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum VipHealth {
+    /// All are up.
+    Up,
+    /// None is down, and these are not decided.
+    Unknown(String),
+    /// This one failed `fall` times.
+    Down(String),
+    /// This one could not be made `fall` times in a row, and `on_error = "fail"`.
+    Error(String),
+}
+
+impl VipHealth {
+    /// Without the words.
+    pub(crate) fn state(&self) -> HealthState {
+        match self {
+            VipHealth::Up => HealthState::Up,
+            VipHealth::Unknown(_) => HealthState::Unknown,
+            VipHealth::Down(_) | VipHealth::Error(_) => HealthState::Down,
+        }
+    }
+}
+
+impl Checks {
+    /// None yet.
+    pub(crate) fn new(seed: Seed) -> Checks {
+        Checks {
+            runs: BTreeMap::new(),
+            by_service: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            agenda: Agenda::new(),
+            next_run: 0,
+            next_probe: 0,
+            seed,
+            unanswered: 0,
+        }
+    }
+
+    /// The checks that shall run from now on. A known one keeps its state; a new one begins in the state it inherits.
+    pub(crate) fn configure(
+        &mut self,
+        now: Time,
+        services: &BTreeMap<ServiceName, Service>,
+        inherited: impl Fn(&ServiceName, Target) -> HealthState,
+        out: &mut Vec<Action>,
+    ) {
+        let mut known: BTreeMap<(ServiceName, CheckName, Target), u64> = BTreeMap::new();
+        for (id, run) in &self.runs {
+            known.insert((run.service.clone(), run.check.name.clone(), run.target), *id);
+        }
+        self.by_service.clear();
+        for (name, service) in services {
+            for check in &service.checks {
+                let targets: Vec<Target> = match check.on_vip {
+                    true => service.vips.iter().map(|vip| Target::Vip(*vip)).collect(),
+                    false => vec![Target::Own],
+                };
+                for target in targets {
+                    let id = match known.remove(&(name.clone(), check.name.clone(), target)) {
+                        Some(id) => {
+                            self.edit(now, id, check, out);
+                            id
+                        }
+                        None => self.begin(now, name, check, target, inherited(name, target)),
+                    };
+                    self.by_service.entry(name.clone()).or_default().push(id);
+                }
+            }
+        }
+        for id in known.into_values() {
+            self.cancel(id, out);
+            self.runs.remove(&id);
+            self.agenda.set(id, None);
+        }
+    }
+
+    fn begin(
+        &mut self,
+        now: Time,
+        service: &ServiceName,
+        check: &Check,
+        target: Target,
+        state: HealthState,
+    ) -> u64 {
+        let id = self.next_run;
+        self.next_run += 1;
+        let seed = self.seed.child(&format!("{service} {} {target:?}", check.name));
+        let mut schedule = Schedule::new(check.interval, check.timeout, seed);
+        if target == Target::Own {
+            schedule.begin(now);
+        }
+        self.agenda.set(id, schedule.deadline());
+        let run = CheckRun {
+            service: service.clone(),
+            check: check.clone(),
+            target,
+            health: HealthFsm::new(now, state, check.rise, check.fall),
+            schedule,
+            away_since: None,
+        };
+        self.runs.insert(id, run);
+        id
+    }
+
+    fn edit(&mut self, now: Time, id: u64, check: &Check, out: &mut Vec<Action>) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        if run.check == *check {
+            return;
+        }
+        let asks_else = run.check.kind != check.kind;
+        if asks_else || (run.check.rise, run.check.fall) != (check.rise, check.fall) {
+            run.health.retune(check.rise, check.fall);
+        }
+        run.schedule.retune(now, check.interval, check.timeout);
+        run.check = check.clone();
+        if asks_else
+            && self.cancel(id, out)
+            && let Some(run) = self.runs.get_mut(&id)
+        {
+            run.schedule.begin(now);
+            self.agenda.set(id, run.schedule.deadline());
+        } else if let Some(run) = self.runs.get(&id) {
+            self.agenda.set(id, run.schedule.deadline());
+        }
+    }
+
+    /// True if a probe ran.
+    fn cancel(&mut self, id: u64, out: &mut Vec<Action>) -> bool {
+        let Some(run) = self.runs.get_mut(&id) else { return false };
+        let Some(probe) = run.schedule.in_flight() else { return false };
+        run.schedule.pause();
+        self.probes.remove(&probe);
+        out.push(Action::CancelProbe { probe });
+        true
+    }
+
+    /// A VIP came or went. Its checks pause while it is away: a probe would reach another server that has it. What was
+    /// known is forgotten if that lasted longer than an interval. True if a gate may have changed.
+    pub(crate) fn vip_is(&mut self, now: Time, vip: IpAddr, present: bool, out: &mut Vec<Action>) -> bool {
+        let mut matters = false;
+        let ids: Vec<u64> =
+            self.runs.iter().filter(|(_, run)| run.target == Target::Vip(vip)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if !present {
+                self.cancel(id, out);
+            }
+            let Some(run) = self.runs.get_mut(&id) else { continue };
+            if present && run.schedule.paused() {
+                let away = run.away_since.take().map(|since| now.since(since));
+                if away.is_some_and(|away| away > run.check.interval) {
+                    let change = run.health.forget(now);
+                    matters |= change.matters;
+                    tell(run, &change, "the VIP was away", out);
+                }
+                run.schedule.begin(now);
+            } else if !present {
+                run.schedule.pause();
+                run.away_since = run.away_since.or(Some(now));
+            }
+            self.agenda.set(id, run.schedule.deadline());
+        }
+        matters
+    }
+
+    /// Its next moment.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.agenda.first()
+    }
+
+    /// Lets time act: starts what is due. True if a gate may have changed.
+    pub(crate) fn expire(&mut self, now: Time, out: &mut Vec<Action>) -> bool {
+        let mut matters = false;
+        while let Some(id) = self.agenda.due(now) {
+            let Some(run) = self.runs.get_mut(&id) else { continue };
+            match run.schedule.due(now) {
+                Some(Due::Start) => {
+                    let probe = ProbeId(self.next_probe);
+                    self.next_probe += 1;
+                    run.schedule.started(now, probe);
+                    self.probes.insert(probe, id);
+                    out.push(Action::StartProbe {
+                        probe,
+                        service: run.service.clone(),
+                        check: run.check.name.clone(),
+                        target: run.target,
+                        kind: run.check.kind.clone(),
+                        timeout: run.check.timeout,
+                    });
+                }
+                Some(Due::Unanswered(probe)) => {
+                    self.unanswered += 1;
+                    out.push(Action::CancelProbe { probe });
+                    let outcome = ProbeOutcome {
+                        result: ProbeResult::Error,
+                        latency: run.check.timeout,
+                        detail: "the probe was never answered (a bug)".to_owned(),
+                    };
+                    matters |= self.finished(now, probe, outcome, out);
+                    continue;
+                }
+                None => {}
+            }
+            if let Some(run) = self.runs.get(&id) {
+                self.agenda.set(id, run.schedule.deadline());
+            }
+        }
+        matters
+    }
+
+    /// A probe ended. True if a gate may have changed; stale ids change nothing.
+    pub(crate) fn finished(
+        &mut self,
+        now: Time,
+        probe: ProbeId,
+        outcome: ProbeOutcome,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let Some(id) = self.probes.remove(&probe) else { return false };
+        let Some(run) = self.runs.get_mut(&id) else { return false };
+        if !run.schedule.finished(now, probe) {
+            return false;
+        }
+        self.agenda.set(id, run.schedule.deadline());
+        let detail = outcome.detail.clone();
+        let change = run.health.take(now, outcome);
+        tell(run, &change, &detail, out);
+        change.matters
+    }
+
+    /// All checks of a service.
+    pub(crate) fn of<'a>(&'a self, service: &ServiceName) -> impl Iterator<Item = &'a CheckRun> + use<'a> {
+        self.by_service.get(service).into_iter().flatten().filter_map(|id| self.runs.get(id))
+    }
+
+    /// What the checks of a service say of one VIP: up if all are up, down if any is down.
+    pub(crate) fn of_vip(&self, service: &ServiceName, vip: IpAddr, on_error: OnError) -> VipHealth {
+        let mine =
+            || self.of(service).filter(|run| run.target == Target::Own || run.target == Target::Vip(vip));
+        let words = |run: &CheckRun| {
+            let said = run.health.last().map_or("", |last| last.detail.as_str());
+            format!("{}: {said}", run.check.name)
+        };
+        if let Some(run) = mine().find(|run| run.health.state() == HealthState::Down) {
+            return VipHealth::Down(words(run));
+        }
+        if on_error == OnError::Fail
+            && let Some(run) = mine().find(|run| run.health.failed_by_errors())
+        {
+            return VipHealth::Error(words(run));
+        }
+        let open: Vec<String> = mine()
+            .filter(|run| run.health.state() == HealthState::Unknown)
+            .map(|run| run.check.name.to_string())
+            .collect();
+        if open.is_empty() { VipHealth::Up } else { VipHealth::Unknown(open.join(", ")) }
+    }
+}
+
+fn tell(run: &CheckRun, change: &Change, detail: &str, out: &mut Vec<Action>) {
+    if let Some((from, to, after)) = change.state {
+        out.push(Action::Record(Fact::CheckChanged {
+            service: run.service.clone(),
+            check: run.check.name.clone(),
+            target: run.target,
+            from,
+            to,
+            after: Duration::from_millis(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+            detail: detail.to_owned(),
+        }));
+    }
+    if let Some(began) = change.errors {
+        out.push(Action::Record(Fact::CheckError {
+            service: run.service.clone(),
+            check: run.check.name.clone(),
+            target: run.target,
+            detail: began.then(|| detail.to_owned()),
+        }));
+    }
+}

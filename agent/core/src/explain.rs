@@ -1,0 +1,442 @@
+//! What `status` and `explain` show: the values that decided, printed, nothing computed again.
+
+use std::net::IpAddr;
+
+use anyvip_bgp::wire::{Community, Family, LargeCommunity, NextHop};
+use anyvip_bgp::{PeerName, RouteAttributes};
+use anyvip_machine::Time;
+
+use crate::agent::Agent;
+use crate::announce;
+use crate::boundary::{HealthState, Reason, ServiceName, Target, Verdict};
+use crate::checks::{CheckRun, VipHealth};
+use crate::config::{Check, CheckKind, ReturnPath, Service};
+use crate::gates::{Gates, PEER_GATES, PeerGates, VIP_GATES};
+use crate::guard::ArpState;
+use crate::services::VipRecord;
+use crate::status::{
+    AttributesStatus, CheckStatus, DrainStatus, Explanation, GateStatus, Histogram, LastResult,
+    PeerExplanation, PeerStatus, ServiceStatus, Status, VipExplanation, VipPeerStatus, VipStatus, Warning,
+};
+
+fn ms(now: Time, since: Time) -> u64 {
+    u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Agent {
+    /// The whole picture; `version` and `decision_to_wire_us` are the driver's to fill in.
+    pub fn status(&self, now: Time) -> Status {
+        Status {
+            version: String::new(),
+            router_id: self.config.router_id,
+            uptime_ms: now.as_millis(),
+            warnings: self.warnings(now),
+            services: self.config.services.iter().map(|(name, s)| self.service(now, name, s)).collect(),
+            peers: self.config.bgp.peers.keys().map(|name| self.peer(now, name)).collect(),
+            decision_to_wire_us: Histogram::default(),
+        }
+    }
+
+    /// Every gate between a service and the wire; `None` if there is no such service.
+    pub fn explain(&self, now: Time, service: &ServiceName) -> Option<Explanation> {
+        let config = self.config.services.get(service)?;
+        let record = self.services.0.get(service);
+        let vips = config.vips.iter().filter_map(|vip| Some((*vip, record?.vips.get(vip)?)));
+        Some(Explanation {
+            service: service.clone(),
+            vips: vips.map(|(vip, record)| self.vip_explanation(now, service, vip, record)).collect(),
+        })
+    }
+
+    fn service(&self, now: Time, name: &ServiceName, config: &Service) -> ServiceStatus {
+        let record = self.services.0.get(name);
+        let waiting_for = self.waiting_for(config);
+        let drained = self.admin.drained(name);
+        let wall = self.wall_clock_ms.saturating_add(now.as_millis());
+        let admin = match (drained, waiting_for.is_empty()) {
+            (None, _) => "enabled",
+            (Some(_), false) => "draining",
+            (Some(_), true) => "drained",
+        };
+        ServiceStatus {
+            name: name.clone(),
+            health: record.map_or("unknown", |record| health_word(&record.health)).to_owned(),
+            admin: admin.to_owned(),
+            for_ms: record.map_or(0, |record| ms(now, record.health_since)),
+            drain: drained.map(|drained| DrainStatus {
+                reason: drained.reason.clone(),
+                for_ms: wall.saturating_sub(drained.since),
+                waiting_for,
+            }),
+            checks: self.checks.of(name).map(check_status).collect(),
+            vips: config.vips.iter().map(|vip| self.vip(name, *vip)).collect(),
+        }
+    }
+
+    /// Peers that may still believe in a VIP of this service, as far as we have written.
+    fn waiting_for(&self, service: &Service) -> Vec<String> {
+        let knows =
+            |peer: &PeerName| service.vips.iter().any(|vip| self.may_know(peer, &announce::prefix_of(*vip)));
+        self.peers.iter().filter(|(name, _)| knows(name)).map(|(name, _)| name.to_string()).collect()
+    }
+
+    fn vip(&self, service: &ServiceName, address: IpAddr) -> VipStatus {
+        let record = self.services.0.get(service).and_then(|record| record.vips.get(&address));
+        let state = self.vips.get(&address);
+        let reason = record.and_then(|record| record.gates.closed());
+        let peers = record.into_iter().flat_map(|record| &record.peers);
+        VipStatus {
+            address,
+            present: state.is_some_and(|state| state.present),
+            owned: state.is_some_and(|state| state.owned),
+            arp_guarded: match (address, record) {
+                (IpAddr::V6(_), _) => None,
+                (IpAddr::V4(_), Some(record)) => Some(record.gates.arp == ArpState::Guarded),
+                (IpAddr::V4(_), None) => Some(false),
+            },
+            wanted: record.is_some() && reason.is_none(),
+            reason,
+            peers: peers
+                .map(|(name, record)| VipPeerStatus {
+                    name: name.to_string(),
+                    advertised: self.told(name, address),
+                    reason: match &record.verdict {
+                        Verdict::Announce(_) => None,
+                        Verdict::Withhold(reason) => Some(*reason),
+                    },
+                    attributes: match &record.verdict {
+                        Verdict::Announce(attributes) => Some(attributes_status(attributes)),
+                        Verdict::Withhold(_) => None,
+                    },
+                })
+                .collect(),
+        }
+    }
+
+    fn told(&self, peer: &PeerName, vip: IpAddr) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.told.contains(&announce::prefix_of(vip)))
+    }
+
+    fn peer(&self, now: Time, name: &PeerName) -> PeerStatus {
+        let config = self.config.bgp.peers.get(name);
+        let peer = self.peers.get(name);
+        let session = peer.and_then(|peer| peer.session.as_ref());
+        let families = session.map(|facts| &facts.families).or(config.map(|config| &config.families));
+        let word = |family: &Family| match family {
+            Family::Ipv4 => "ipv4".to_owned(),
+            Family::Ipv6 => "ipv6".to_owned(),
+        };
+        PeerStatus {
+            name: name.to_string(),
+            protocol: "bgp".to_owned(),
+            address: config.map(|config| config.remote.address.to_string()).unwrap_or_default(),
+            state: peer.map_or_else(|| "Idle".to_owned(), |peer| peer.state.to_string()),
+            for_ms: peer.map_or(0, |peer| ms(now, peer.since)),
+            families: families.into_iter().flatten().map(word).collect(),
+            advertised: peer.map(|peer| peer.told.iter().copied().collect()).unwrap_or_default(),
+            bfd: None,
+            last_error: peer.and_then(|peer| peer.last_error.clone()),
+        }
+    }
+
+    fn warnings(&self, now: Time) -> Vec<Warning> {
+        let mut all = Vec::new();
+        let mut warn = |code: &str, text: String| all.push(Warning { code: code.to_owned(), text });
+        if let Some(text) = &self.unreadable {
+            warn("state-unreadable", format!("{text}; {}", remedy_of_state()));
+        }
+        if let Some(until) = self.crash_loop.deadline() {
+            let exits = self.crash_loop.exits;
+            let left = until.since(now).as_secs();
+            warn(
+                "crash-loop",
+                format!("{exits} unclean exits in 10 minutes: announcing waits {left} s more"),
+            );
+        }
+        if let Some(failure) = self.store.failure() {
+            warn("state-not-written", format!("what changed would be lost at a restart: {failure}"));
+        }
+        for name in self.guard.missing() {
+            warn("uplink-missing", format!("there is no interface {name}, named in host.uplinks"));
+        }
+        if self.vips.need_guard() && self.unreadable.is_none() {
+            match self.guard.state() {
+                ArpState::Guarded => {}
+                ArpState::NotGuarded(text) => warn("not-guarded", text),
+                ArpState::Unsafe(text) => warn("arp-guard-unsafe", text),
+            }
+        }
+        for (address, vip) in self.vips.iter() {
+            if vip.present && !vip.owned {
+                warn("foreign-vip", format!("{address} was put there by somebody else: used, never changed"));
+            }
+            if vip.contested() {
+                warn("vip-contested", format!("somebody keeps deleting {address}"));
+            }
+        }
+        if self.config.host.return_path == ReturnPath::Warn
+            && let Some(view) = &self.view
+        {
+            let sessions = self.peers.iter().filter_map(|(name, peer)| Some((name, peer.session.as_ref()?)));
+            for (name, facts) in sessions {
+                if let Some((text, cure)) = announce::no_return_path(view, facts) {
+                    warn("return-path", format!("{name}: {text}; {cure}"));
+                }
+            }
+        }
+        if self.checks.unanswered + self.bugs > 0 {
+            let text = format!(
+                "{} probes never answered, {} internal errors: please report this",
+                self.checks.unanswered, self.bugs
+            );
+            warn("internal", text);
+        }
+        all
+    }
+
+    fn vip_explanation(
+        &self,
+        now: Time,
+        service: &ServiceName,
+        vip: IpAddr,
+        record: &VipRecord,
+    ) -> VipExplanation {
+        let gate = |gate: Reason| {
+            let (text, remedy) = self.words_of_vip(service, vip, &record.gates, gate);
+            let open = record.gates.open(gate);
+            GateStatus {
+                gate,
+                open,
+                text,
+                remedy: remedy.filter(|_| !open),
+                for_ms: ms(now, record.since(gate)),
+            }
+        };
+        let peers = record.peers.iter().map(|(name, peer)| PeerExplanation {
+            name: name.to_string(),
+            gates: PEER_GATES
+                .into_iter()
+                .map(|gate| {
+                    let (text, remedy) = self.words_of_peer(name, &peer.gates, gate);
+                    let open = peer.gates.open(gate);
+                    GateStatus {
+                        gate,
+                        open,
+                        text,
+                        remedy: remedy.filter(|_| !open),
+                        for_ms: ms(now, peer.since(gate)),
+                    }
+                })
+                .collect(),
+            advertised: self.told(name, vip),
+        });
+        VipExplanation {
+            address: vip,
+            gates: VIP_GATES.into_iter().map(gate).collect(),
+            peers: peers.collect(),
+        }
+    }
+
+    /// What is seen at a gate of the VIP, and what would open it.
+    fn words_of_vip(
+        &self,
+        service: &ServiceName,
+        vip: IpAddr,
+        gates: &Gates,
+        gate: Reason,
+    ) -> (String, Option<String>) {
+        let open = gates.open(gate);
+        let plain = |yes: &str, no: &str| if open { yes.to_owned() } else { no.to_owned() };
+        match gate {
+            Reason::Stopping => (plain("running", "the agent is stopping"), None),
+            Reason::StateUnreadable => {
+                let text = gates.state_unreadable.clone().unwrap_or_else(|| "readable".to_owned());
+                (text, Some(remedy_of_state()))
+            }
+            Reason::CrashLoop => {
+                let left = self.crash_loop.deadline().map_or(0, |until| until.since(self.now).as_secs());
+                let text = plain("no", &format!("{} unclean exits in 10 minutes", self.crash_loop.exits));
+                (text, Some(format!("nothing to do: announcing begins in {left} s")))
+            }
+            Reason::Drained => {
+                let why = self.admin.drained(service).and_then(|drained| drained.reason.clone());
+                let text =
+                    why.map_or_else(|| "drained by an operator".to_owned(), |w| format!("drained: {w}"));
+                (
+                    if open { "not drained".to_owned() } else { text },
+                    Some(format!("anyvip undrain {service}")),
+                )
+            }
+            Reason::VipMissing => {
+                let name = &self.config.host.vip_interface;
+                let remedy = match self.view.as_ref().and_then(|v| v.links.values().find(|l| l.name == *name))
+                {
+                    Some(link) if link.up => "the agent adds it by itself once it may".to_owned(),
+                    Some(_) => format!("ip link set {name} up"),
+                    None => format!("create {name}, or set host.vip_interface to one that exists"),
+                };
+                (gates.vip_missing.clone().unwrap_or_else(|| "on this host".to_owned()), Some(remedy))
+            }
+            Reason::VipContested => {
+                let remedy = format!(
+                    "find what deletes {vip} (`ip monitor address` shows when); a minute of quiet opens this"
+                );
+                (plain("nobody fights for it", "deleted more than 5 times in a minute"), Some(remedy))
+            }
+            Reason::ArpNotGuarded | Reason::ArpGuardUnsafe => match &gates.arp {
+                _ if open && vip.is_ipv6() => ("not needed for IPv6".to_owned(), None),
+                ArpState::NotGuarded(text) if !open => {
+                    let remedy = "arp_ignore=1 and arp_announce=2 on each uplink; the agent sets them by itself \
+                                  where it may (CAP_NET_ADMIN)";
+                    (text.clone(), Some(remedy.to_owned()))
+                }
+                ArpState::Unsafe(text) if !open => {
+                    let remedy = "give the uplink an IPv4 address of its own, or guard with nftables: \
+                                  `nft add rule arp filter input arp daddr ip VIP drop`, and set arp_announce=2 \
+                                  and arp_ignore=1 on it yourself if nobody asks for the other address";
+                    (text.clone(), Some(remedy.replace("VIP", &vip.to_string())))
+                }
+                _ => {
+                    let names: Vec<&str> = self.guard.uplinks().collect();
+                    let text = match names.is_empty() {
+                        true => "there is no uplink".to_owned(),
+                        false => format!("silent: {}", names.join(", ")),
+                    };
+                    (text, None)
+                }
+            },
+            Reason::NotYetChecked => match &gates.health {
+                VipHealth::Unknown(names) => (
+                    format!("not decided yet: {names}"),
+                    Some("passes until `rise` is reached; a VIP is probed only once it is there".to_owned()),
+                ),
+                _ => ("decided".to_owned(), None),
+            },
+            Reason::Unhealthy => match &gates.health {
+                VipHealth::Down(text) => (text.clone(), Some("the service must pass this check".to_owned())),
+                _ => ("no check is down".to_owned(), None),
+            },
+            Reason::CheckError => match &gates.health {
+                VipHealth::Error(text) => {
+                    (text.clone(), Some("make this check possible, or set on_error = \"hold\"".to_owned()))
+                }
+                _ => ("no check fails to be made".to_owned(), None),
+            },
+            _ => (String::new(), None),
+        }
+    }
+
+    /// What is seen at a gate of a peer, and what would open it.
+    fn words_of_peer(&self, name: &PeerName, gates: &PeerGates, gate: Reason) -> (String, Option<String>) {
+        let later = || ("known once the session stands".to_owned(), None);
+        match gate {
+            Reason::SessionDown => {
+                let peer = self.peers.get(name);
+                let state = peer.map_or_else(|| "Idle".to_owned(), |peer| peer.state.to_string());
+                let error = peer.filter(|_| !gates.session).and_then(|peer| peer.last_error.as_ref());
+                let text = error.map_or_else(|| state.clone(), |error| format!("{state}; last: {error}"));
+                (
+                    text,
+                    Some("the agent keeps trying; see whether the peer is up and knows this host".to_owned()),
+                )
+            }
+            _ if !gates.session => later(),
+            Reason::FamilyNotNegotiated => {
+                let text = if gates.family { "negotiated" } else { "the peer did not agree to this family" };
+                let remedy = format!("activate the VIP's address family for this host on {name}");
+                (text.to_owned(), Some(remedy))
+            }
+            Reason::NoNextHop => match &gates.next_hop {
+                Ok(hop) => (next_hop_text(hop), None),
+                Err(text) => {
+                    let remedy = "give that interface such an address, or set announce.next_hop";
+                    (text.clone(), Some(remedy.to_owned()))
+                }
+            },
+            Reason::ReturnPath => match &gates.no_return_path {
+                Some((text, cure)) => (text.clone(), Some(cure.clone())),
+                None => ("rp_filter lets traffic from this peer in".to_owned(), None),
+            },
+            _ => (String::new(), None),
+        }
+    }
+}
+
+fn remedy_of_state() -> String {
+    "look at state.json in the state directory; to start without it, move it away, restart, and drain again what \
+     shall be drained"
+        .to_owned()
+}
+
+fn health_word(health: &VipHealth) -> &'static str {
+    match health {
+        VipHealth::Up => "up",
+        VipHealth::Unknown(_) => "unknown",
+        VipHealth::Down(_) => "down",
+        VipHealth::Error(_) => "error",
+    }
+}
+
+fn check_status(run: &CheckRun) -> CheckStatus {
+    let state = match run.health.state() {
+        _ if run.health.erring() => "error",
+        HealthState::Up => "up",
+        HealthState::Down => "down",
+        HealthState::Unknown => "unknown",
+    };
+    CheckStatus {
+        name: run.check.name.clone(),
+        kind: match run.check.kind {
+            CheckKind::Http(_) => "http",
+            CheckKind::Tcp(_) => "tcp",
+            CheckKind::Exec(_) => "exec",
+        }
+        .to_owned(),
+        target: target_text(run.target, &run.check),
+        state: state.to_owned(),
+        consecutive: run.health.consecutive(),
+        last: run.health.last().map(|last| LastResult {
+            result: last.result,
+            latency_us: u64::try_from(last.latency.as_micros()).unwrap_or(u64::MAX),
+            detail: last.detail.clone(),
+        }),
+    }
+}
+
+fn target_text(target: Target, check: &Check) -> String {
+    let (address, port) = match (&check.kind, target) {
+        (CheckKind::Exec(exec), Target::Own) => return exec.command.join(" "),
+        (CheckKind::Exec(_), Target::Vip(vip)) => return vip.to_string(),
+        (_, Target::Vip(vip)) => return vip.to_string(),
+        (CheckKind::Http(http), Target::Own) => (http.address, http.port),
+        (CheckKind::Tcp(tcp), Target::Own) => (tcp.address, tcp.port),
+    };
+    match address {
+        Some(address) => std::net::SocketAddr::new(address, port).to_string(),
+        None => format!("port {port}"),
+    }
+}
+
+fn next_hop_text(hop: &NextHop) -> String {
+    match hop {
+        NextHop::V4(address) => address.to_string(),
+        NextHop::V6 { global, .. } => global.to_string(),
+    }
+}
+
+fn attributes_status(attributes: &RouteAttributes) -> AttributesStatus {
+    let plain = |Community(value): &Community| format!("{}:{}", value >> 16, value & 0xffff);
+    let large = |c: &LargeCommunity| format!("{}:{}:{}", c.global, c.local1, c.local2);
+    AttributesStatus {
+        next_hop: next_hop_text(&attributes.next_hop),
+        med: attributes.med,
+        prepend: attributes.prepend,
+        local_pref: attributes.local_pref,
+        communities: attributes
+            .communities
+            .iter()
+            .map(plain)
+            .chain(attributes.large_communities.iter().map(large))
+            .collect(),
+    }
+}

@@ -1,0 +1,100 @@
+//! What the agent knows of each peer: the session, and what has been written to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyvip_bgp::{DownReason, PeerName, PeerState, SessionFacts};
+use anyvip_machine::Time;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Peer {
+    pub(crate) state: PeerState,
+    pub(crate) since: Time,
+    /// Set while Established.
+    pub(crate) session: Option<SessionFacts>,
+    /// Written to it in an UPDATE and not withdrawn since.
+    pub(crate) told: BTreeSet<IpNet>,
+    pub(crate) last_error: Option<String>,
+}
+
+impl Peer {
+    fn new(now: Time) -> Peer {
+        Peer { state: PeerState::Idle, since: now, session: None, told: BTreeSet::new(), last_error: None }
+    }
+}
+
+/// All peers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Peers(BTreeMap<PeerName, Peer>);
+
+impl Peers {
+    /// The configured peers.
+    pub(crate) fn configure<'a>(&mut self, now: Time, names: impl Iterator<Item = &'a PeerName>) {
+        let names: BTreeSet<&PeerName> = names.collect();
+        self.0.retain(|name, _| names.contains(name));
+        for name in names {
+            self.0.entry(name.clone()).or_insert_with(|| Peer::new(now));
+        }
+    }
+
+    /// One peer.
+    pub(crate) fn get(&self, name: &PeerName) -> Option<&Peer> {
+        self.0.get(name)
+    }
+
+    /// All peers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerName, &Peer)> {
+        self.0.iter()
+    }
+
+    /// A peer's state of RFC 4271 §8.2.2 changed.
+    pub(crate) fn state_changed(&mut self, now: Time, name: &PeerName, to: PeerState) {
+        if let Some(peer) = self.0.get_mut(name) {
+            (peer.state, peer.since) = (to, now);
+        }
+    }
+
+    /// A session is Established.
+    pub(crate) fn session_up(&mut self, name: &PeerName, facts: SessionFacts) {
+        if let Some(peer) = self.0.get_mut(name) {
+            peer.session = Some(facts);
+            peer.told.clear();
+            peer.last_error = None;
+        }
+    }
+
+    /// A session or an attempt ended. True if that is news: the same text of attempts is told once.
+    pub(crate) fn session_down(&mut self, name: &PeerName, was_established: bool, text: &str) -> bool {
+        let Some(peer) = self.0.get_mut(name) else { return was_established };
+        if was_established {
+            peer.session = None;
+            // The peer drops our routes with the session (RFC 4271 §6).
+            peer.told.clear();
+        }
+        let news = was_established || peer.last_error.as_deref() != Some(text);
+        peer.last_error = Some(text.to_owned());
+        news
+    }
+
+    /// An UPDATE was written to the peer.
+    pub(crate) fn advertised(&mut self, name: &PeerName, announced: &[IpNet], withdrawn: &[IpNet]) {
+        if let Some(peer) = self.0.get_mut(name) {
+            peer.told.extend(announced);
+            for prefix in withdrawn {
+                peer.told.remove(prefix);
+            }
+        }
+    }
+}
+
+/// For people.
+pub(crate) fn words(reason: &DownReason) -> String {
+    match reason {
+        DownReason::Connection(failure) => failure.text.clone(),
+        DownReason::PeerSaid(notification) => format!("the peer said: {notification}"),
+        DownReason::WeSaid(notification) => format!("we said: {notification}"),
+        DownReason::SendHoldTimerExpired => "the peer took nothing for too long (RFC 9687)".to_owned(),
+    }
+}

@@ -1,0 +1,95 @@
+//! What is remembered of each service's verdicts: since when each gate stands, and what was decided last.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyvip_bgp::PeerName;
+use anyvip_machine::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::boundary::{Reason, ServiceName, Verdict};
+use crate::checks::VipHealth;
+use crate::gates::{Gates, PEER_GATES, PeerGates, VIP_GATES};
+
+/// All services.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Services(pub(crate) BTreeMap<ServiceName, ServiceRecord>);
+
+/// One service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ServiceRecord {
+    pub(crate) vips: BTreeMap<IpAddr, VipRecord>,
+    pub(crate) health: VipHealth,
+    pub(crate) health_since: Time,
+}
+
+/// One VIP of a service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct VipRecord {
+    pub(crate) gates: Gates,
+    since: Vec<Time>,
+    pub(crate) peers: BTreeMap<PeerName, PeerRecord>,
+}
+
+/// One VIP towards one peer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PeerRecord {
+    pub(crate) gates: PeerGates,
+    since: Vec<Time>,
+    pub(crate) verdict: Verdict,
+}
+
+impl VipRecord {
+    pub(crate) fn new(now: Time, gates: Gates) -> VipRecord {
+        VipRecord { gates, since: vec![now; VIP_GATES.len()], peers: BTreeMap::new() }
+    }
+
+    pub(crate) fn take(&mut self, now: Time, gates: Gates) {
+        for (gate, since) in VIP_GATES.into_iter().zip(&mut self.since) {
+            if self.gates.open(gate) != gates.open(gate) {
+                *since = now;
+            }
+        }
+        self.gates = gates;
+    }
+
+    pub(crate) fn since(&self, gate: Reason) -> Time {
+        let at = VIP_GATES.iter().position(|g| *g == gate);
+        at.and_then(|at| self.since.get(at)).copied().unwrap_or_default()
+    }
+}
+
+impl PeerRecord {
+    pub(crate) fn new(now: Time, gates: PeerGates) -> PeerRecord {
+        let verdict = gates.verdict();
+        PeerRecord { gates, since: vec![now; PEER_GATES.len()], verdict }
+    }
+
+    /// Returns the former verdict.
+    pub(crate) fn take(&mut self, now: Time, gates: PeerGates) -> Verdict {
+        for (gate, since) in PEER_GATES.into_iter().zip(&mut self.since) {
+            if self.gates.open(gate) != gates.open(gate) {
+                *since = now;
+            }
+        }
+        let verdict = gates.verdict();
+        self.gates = gates;
+        std::mem::replace(&mut self.verdict, verdict)
+    }
+
+    pub(crate) fn since(&self, gate: Reason) -> Time {
+        let at = PEER_GATES.iter().position(|g| *g == gate);
+        at.and_then(|at| self.since.get(at)).copied().unwrap_or_default()
+    }
+}
+
+/// Of several VIPs: down if one is, unknown until each is decided.
+pub(crate) fn together<'a>(vips: impl Iterator<Item = &'a VipHealth>) -> VipHealth {
+    let rank = |health: &VipHealth| match health {
+        VipHealth::Up => 0,
+        VipHealth::Unknown(_) => 1,
+        VipHealth::Error(_) => 2,
+        VipHealth::Down(_) => 3,
+    };
+    vips.max_by_key(|health| rank(health)).cloned().unwrap_or(VipHealth::Up)
+}
