@@ -4,6 +4,7 @@
 //! - [`clock`]: the one place that turns machine time into timers.
 //! - [`connections`]: the TCP connections of a BGP speaker; takes its actions, gives back its events.
 //! - [`netlink`]: addresses, links, routes and next hops; a [`netlink::Monitor`] that shows the host as one value.
+//! - [`namespace`]: network namespaces.
 //! - [`failure`]: system errors as [`anyvip_machine::Failure`].
 //!
 //! No type of a netlink or socket library appears in a public signature. `unsafe` lives in `sys/`, one file per subject.
@@ -12,7 +13,10 @@
 pub mod clock;
 pub mod connections;
 pub mod failure;
+pub mod namespace;
+pub mod netlink;
 mod sys;
 
 pub use clock::Clock;
 pub use connections::Connections;
+pub use namespace::Namespace;

@@ -135,18 +135,14 @@ impl AdjRibOut {
         let gone = |prefix: &&IpNet| !self.wanted.contains_key(*prefix);
         let mut prefixes: Vec<IpNet> = self.pending.iter().filter(gone).copied().collect();
         let codec = &self.codec;
-        while !prefixes.is_empty() {
-            let Added::Prefixes(count) = batch.add(&prefixes, |some| Ok(pack_withdrawals(codec, some)))
-            else {
-                return false;
-            };
-            for prefix in prefixes.drain(..count) {
-                self.pending.remove(&prefix);
-                self.advertised.remove(&prefix);
-                batch.withdrawn.push(prefix);
-            }
+        let added = batch.add(&prefixes, |some| Ok(pack_withdrawals(codec, some))).unwrap_or(0);
+        let all = added == prefixes.len();
+        for prefix in prefixes.drain(..added) {
+            self.pending.remove(&prefix);
+            self.advertised.remove(&prefix);
+            batch.withdrawn.push(prefix);
         }
-        true
+        all
     }
 
     /// Pending announcements by equal attributes and family, so that one UPDATE carries many prefixes.
@@ -172,47 +168,37 @@ impl AdjRibOut {
         batch: &mut Batch,
     ) -> bool {
         let attributes = self.speaker.attributes(route);
-        let codec = self.codec.clone();
-        while !prefixes.is_empty() {
-            let pack =
-                |some: &[IpNet]| pack_announcements(&codec, &attributes, &route.next_hop, family, some);
-            match batch.add(&prefixes, pack) {
-                Added::Prefixes(count) => {
-                    for prefix in prefixes.drain(..count) {
-                        self.pending.remove(&prefix);
-                        self.again.remove(&prefix);
-                        // RFC 4271 §3.1: announcing it again replaces it, no withdrawal in between.
-                        self.advertised.insert(prefix, route.clone());
-                        batch.announced.push(prefix);
-                    }
-                }
-                Added::Full => return false,
-                Added::Refused => {
-                    for prefix in prefixes.drain(..) {
-                        self.refuse(prefix, batch);
-                    }
-                }
-            }
+        let pack =
+            |some: &[IpNet]| pack_announcements(&self.codec, &attributes, &route.next_hop, family, some);
+        let Ok(added) = batch.add(&prefixes, pack) else {
+            return prefixes.into_iter().all(|prefix| self.refuse(prefix, batch));
+        };
+        let all = added == prefixes.len();
+        for prefix in prefixes.drain(..added) {
+            self.pending.remove(&prefix);
+            self.again.remove(&prefix);
+            // RFC 4271 §3.1: announcing it again replaces it, no withdrawal in between.
+            self.advertised.insert(prefix, route.clone());
+            batch.announced.push(prefix);
         }
-        true
+        all
     }
 
-    /// A route that does not fit into a message must not stand at the peer with its former attributes.
-    fn refuse(&mut self, prefix: IpNet, batch: &mut Batch) {
+    /// A route that does not fit into a message must not stand at the peer with its former attributes. False when the
+    /// batch is full; the route is then tried and refused again with the next one.
+    fn refuse(&mut self, prefix: IpNet, batch: &mut Batch) -> bool {
+        if self.advertised.contains_key(&prefix) {
+            let codec = &self.codec;
+            if batch.add(&[prefix], |some| Ok(pack_withdrawals(codec, some))) != Ok(1) {
+                return false;
+            }
+            self.advertised.remove(&prefix);
+            batch.withdrawn.push(prefix);
+        }
         self.pending.remove(&prefix);
         self.again.remove(&prefix);
         self.unsendable.insert(prefix);
-        if self.advertised.contains_key(&prefix) {
-            let codec = &self.codec;
-            if let Added::Prefixes(_) = batch.add(&[prefix], |some| Ok(pack_withdrawals(codec, some))) {
-                self.advertised.remove(&prefix);
-                batch.withdrawn.push(prefix);
-            } else {
-                // Comes first in the next batch.
-                self.wanted.remove(&prefix);
-                self.pending.insert(prefix);
-            }
-        }
+        true
     }
 
     fn say_end_of_rib(&mut self, batch: &mut Batch) {
@@ -229,39 +215,29 @@ impl AdjRibOut {
     }
 }
 
-enum Added {
-    /// So many of the prefixes, from the front.
-    Prefixes(usize),
-    /// Not one more fits.
-    Full,
-    /// The codec cannot write them at all.
-    Refused,
-}
-
 impl Batch {
-    /// Adds as many prefixes from the front as there is room for. Each try that is too long halves them, so that
-    /// packing costs a few tries and not one per prefix.
+    /// Adds as many prefixes from the front as there is room for, and says how many; fewer than all means that the
+    /// batch is full. A try that is too long tells how many would fit, so packing takes a few tries and not one per
+    /// prefix.
     fn add(
         &mut self,
         prefixes: &[IpNet],
         pack: impl Fn(&[IpNet]) -> Result<Vec<Vec<u8>>, EncodeError>,
-    ) -> Added {
+    ) -> Result<usize, EncodeError> {
         let room = MAX_BATCH_LEN.saturating_sub(self.bytes.len());
         // A prefix takes at least two octets.
         let mut count = prefixes.len().min(room / 2);
-        while count > 0 {
-            let Some(some) = prefixes.get(..count) else { break };
-            match pack(some) {
-                Ok(messages) if messages.iter().map(Vec::len).sum::<usize>() <= room => {
-                    self.updates += messages.len() as u64;
-                    self.bytes.extend(messages.concat());
-                    return Added::Prefixes(count);
-                }
-                Ok(_) => count /= 2,
-                Err(_) => return Added::Refused,
+        while let Some(some) = prefixes.get(..count).filter(|some| !some.is_empty()) {
+            let messages = pack(some)?;
+            let length: usize = messages.iter().map(Vec::len).sum();
+            if length <= room {
+                self.updates += messages.len() as u64;
+                self.bytes.extend(messages.concat());
+                return Ok(count);
             }
+            count = (count * room / length).min(count - 1);
         }
-        Added::Full
+        Ok(0)
     }
 }
 

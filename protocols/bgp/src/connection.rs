@@ -97,7 +97,7 @@ struct Owed {
 pub(crate) enum Heard {
     /// KEEPALIVE: nothing but the timers moved.
     Keepalive,
-    /// The OPEN is acceptable; the connection is in OpenConfirm. Settle a collision, then `confirm`.
+    /// The OPEN is acceptable; the connection is in OpenConfirm. Settle a collision, then `keep_alive`.
     Open,
     /// The first KEEPALIVE: the connection is Established.
     Established,
@@ -298,8 +298,8 @@ impl Connection {
         }
     }
 
-    /// The peer's OPEN stands, this connection is the one to keep: answers it with a KEEPALIVE.
-    pub(crate) fn confirm(&mut self) {
+    /// Sends a KEEPALIVE with the next write: the answer to an OPEN that stands, or a question to a silent peer.
+    pub(crate) fn keep_alive(&mut self) {
         self.owed.keepalive = true;
     }
 

@@ -19,8 +19,10 @@
 mod adj_rib_in;
 mod adj_rib_out;
 pub mod boundary;
+mod connect_retry;
 mod connection;
 pub mod decision;
+mod effects;
 pub mod error;
 mod peer_fsm;
 mod speaker;

@@ -9,19 +9,13 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::adj_rib_in::Changes;
+use crate::connect_retry::{RetryPolicy, is_error};
 use crate::connection::{Connection, Ending, Heard, Local, Session};
+use crate::effects::{Effects, GUARD_TIME};
 use crate::error::Severity;
 use crate::status::{Counters, LastError, PeerView};
-use crate::wire::{Codec, Message, Notification, Update};
+use crate::wire::{Notification, Update};
 use crate::{Action, ConnectionId, DownReason, PeerConfig, PeerName, PeerState, RouteAttributes};
-
-/// Every action with an end is answered within this time, or the driver has a bug.
-pub(crate) const GUARD_TIME: Duration = Duration::from_secs(10);
-/// Back-off after an error NOTIFICATION: 1, 2, 4 … 30 s.
-const LEAST_BACK_OFF: Duration = Duration::from_secs(1);
-const MOST_BACK_OFF: Duration = Duration::from_secs(30);
-/// A session that lasted this long was a success; what fails after it starts from the least back-off again.
-const STABLE_TIME: Duration = Duration::from_secs(30);
 
 /// One peer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,8 +27,7 @@ pub(crate) struct PeerFsm {
     initiated: Initiated,
     accepted: Option<Connection>,
     stopped: bool,
-    /// The wait after the next error, if there was one since the last stable session.
-    back_off: Option<Duration>,
+    retry: RetryPolicy,
     state: PeerState,
     since: Time,
     last_error: Option<LastError>,
@@ -72,37 +65,6 @@ impl Side {
     }
 }
 
-/// What leaves a peer in one turn, and what the speaker keeps for all of them.
-#[derive(Debug)]
-pub(crate) struct Effects<'a> {
-    pub(crate) now: Time,
-    pub(crate) actions: &'a mut Vec<Action>,
-    pub(crate) next_connection: &'a mut u64,
-    pub(crate) connections: &'a mut BTreeMap<ConnectionId, PeerName>,
-    pub(crate) farewells: &'a mut Vec<Farewell>,
-}
-
-/// A NOTIFICATION that waits for the `Send` before it; its peer has moved on and may even be gone.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Farewell {
-    pub(crate) connection: ConnectionId,
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) give_up: Time,
-}
-
-impl Effects<'_> {
-    /// Sends a last NOTIFICATION, now or after what is in flight, and closes.
-    pub(crate) fn say_and_close(&mut self, connection: ConnectionId, last: &Notification, is_writing: bool) {
-        let bytes = Message::Notification(last.clone()).encode(&Codec::before_open());
-        if is_writing {
-            self.farewells.push(Farewell { connection, bytes, give_up: self.now + GUARD_TIME });
-        } else {
-            self.actions.push(Action::Send { connection, bytes });
-            self.actions.push(Action::Close { connection });
-        }
-    }
-}
-
 impl PeerFsm {
     pub(crate) fn new(now: Time, name: PeerName, ours: Local, config: PeerConfig, seed: Seed) -> PeerFsm {
         PeerFsm {
@@ -113,7 +75,7 @@ impl PeerFsm {
             initiated: Initiated::Resting,
             accepted: None,
             stopped: false,
-            back_off: None,
+            retry: RetryPolicy::default(),
             state: PeerState::Idle,
             since: now,
             last_error: None,
@@ -138,7 +100,7 @@ impl PeerFsm {
             let reason = Notification::cease(Notification::OTHER_CONFIGURATION_CHANGE, None);
             self.close_all(&reason, fx);
             self.initiated = Initiated::Resting;
-            self.back_off = None;
+            self.retry = RetryPolicy::default();
             self.start(fx);
             return;
         }
@@ -212,7 +174,14 @@ impl PeerFsm {
         fx: &mut Effects,
     ) -> Result<(), (Notification, &'static str)> {
         if self.live_state() == PeerState::Established {
-            // RFC 4271 §6.8: a collision with an Established connection closes the newly created one.
+            // RFC 4271 §6.8: a collision with an Established connection closes the newly created one. A peer that
+            // connects may have lost the old one without a word: a KEEPALIVE makes its kernel say so at once.
+            for side in Side::BOTH {
+                if let Some(connection) = self.connection_mut(side) {
+                    connection.keep_alive();
+                }
+            }
+            self.settle(fx);
             let last = Notification::cease(Notification::CONNECTION_COLLISION_RESOLUTION, None);
             return Err((last, "the session is Established already"));
         }
@@ -408,7 +377,7 @@ impl PeerFsm {
         if keep == side
             && let Some(connection) = self.connection_mut(side)
         {
-            connection.confirm();
+            connection.keep_alive();
         }
     }
 
@@ -507,9 +476,7 @@ impl PeerFsm {
     fn ended(&mut self, side: Side, mut connection: Connection, reason: DownReason, fx: &mut Effects) {
         let lasted = connection.session().map(|session| fx.now.since(session.since));
         self.forget_routes(&mut connection, fx);
-        if lasted.is_some_and(|lasted| lasted >= STABLE_TIME) {
-            self.back_off = None;
-        }
+        self.retry.session_lasted(lasted);
         let other = self.connection(side.other()).is_some();
         if other {
             // It lost a collision, whatever words were used: nothing is wrong with the peer.
@@ -547,20 +514,16 @@ impl PeerFsm {
     // The ConnectRetryTimer.
 
     fn schedule_after(&mut self, reason: &DownReason, fx: &mut Effects) {
-        if !is_error(reason) {
-            return self.schedule_retry(fx);
-        }
-        let wait = self.back_off.unwrap_or(LEAST_BACK_OFF);
-        self.back_off = Some((wait * 2).min(MOST_BACK_OFF));
-        // RFC 4271 §10: jitter makes timers shorter, by up to a quarter.
-        let wait = self.seed.between(wait * 3 / 4, wait);
-        self.schedule(wait, true, fx);
+        let damped = is_error(reason);
+        let wait = match damped {
+            true => self.retry.after_error(&mut self.seed),
+            false => self.retry.after_nothing_wrong(self.config.connect_retry, &mut self.seed),
+        };
+        self.schedule(wait, damped, fx);
     }
 
-    /// Within a quarter of the configured time, so that many hosts do not knock together.
     fn schedule_retry(&mut self, fx: &mut Effects) {
-        let retry = self.config.connect_retry;
-        let wait = self.seed.between(retry * 3 / 4, retry * 5 / 4);
+        let wait = self.retry.after_nothing_wrong(self.config.connect_retry, &mut self.seed);
         self.schedule(wait, false, fx);
     }
 
@@ -668,24 +631,6 @@ fn close(connection: &Connection, ending: Ending, fx: &mut Effects) -> DownReaso
             fx.actions.push(Action::Close { connection: id });
             DownReason::SendHoldTimerExpired
         }
-    }
-}
-
-/// Whether something is wrong that the next try will meet again, so that tries become rarer. What the peer's operator
-/// planned (RFC 4486: shutdown, reset, configuration change; RFC 9384: BFD down) and what TCP said is not.
-fn is_error(reason: &DownReason) -> bool {
-    match reason {
-        DownReason::Connection(_) | DownReason::SendHoldTimerExpired => false,
-        DownReason::PeerSaid(last) => ![
-            Notification::ADMINISTRATIVE_SHUTDOWN,
-            Notification::ADMINISTRATIVE_RESET,
-            Notification::OTHER_CONFIGURATION_CHANGE,
-            Notification::BFD_DOWN,
-        ]
-        .into_iter()
-        .any(|subcode| last.is_cease(subcode)),
-        // Our own hold timer says that the peer was silent, a Cease that we wanted so.
-        DownReason::WeSaid(last) => last.code < 4 || last.code == 5,
     }
 }
 

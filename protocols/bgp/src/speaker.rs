@@ -7,7 +7,8 @@ use anyvip_machine::{Agenda, Seed, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::connection::Local;
-use crate::peer_fsm::{Effects, Farewell, PeerFsm};
+use crate::effects::{Effects, Farewell};
+use crate::peer_fsm::PeerFsm;
 use crate::status::PeerView;
 use crate::wire::Notification;
 use crate::{Action, ConnectionId, Event, PeerName, SpeakerConfig};

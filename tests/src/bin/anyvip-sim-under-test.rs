@@ -1,4 +1,6 @@
 //! The simulator, built beside the tests so that it is always fresh.
+#![forbid(unsafe_code)]
+
 fn main() -> std::process::ExitCode {
     anyvip_sim::main()
 }

@@ -136,7 +136,14 @@ fn merge_table(
     }
 }
 
-/// `a.b` of `a` and `b`.
+/// `a.b` of `a` and `b`; names that TOML would quote are quoted.
 pub(crate) fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    let bare =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    match (path.is_empty(), bare) {
+        (true, true) => name.to_owned(),
+        (true, false) => format!("{name:?}"),
+        (false, true) => format!("{path}.{name}"),
+        (false, false) => format!("{path}.{name:?}"),
+    }
 }

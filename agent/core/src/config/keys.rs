@@ -178,17 +178,17 @@ section! {
         hold_time: HoldTime, ResetSession, "\"9s\"",
             "How long without a word until the session is given up; the smaller one of both ends counts. `0s`: never. A third of it passes between keepalives.";
         connect_retry: Wait<100, 600_000>, Live, "\"1s\"", "How long to wait before connecting again, ±25 %.";
-        passive: bool, ResetSession, "false", "Whether to wait for the peer to connect; needs `bgp.listen`.";
+        passive: bool, Live, "false", "Whether to wait for the peer to connect; needs `bgp.listen`.";
         ttl: Int<1, 255>, ResetSession, "1 for an external peer that is not on loopback, else the system's",
             "IP TTL (hop limit) of our packets; more than 1 for an external peer behind other routers.";
         families: Vec<At<FamilyWord>>, ResetSession, "those of the VIPs told to this peer", "Address families to offer.";
     }
     later {
         "bfd", "password", "password_file", "interface", "ttl_security", "source", "local_asn",
-        "graceful_restart", "weight", "add_path", "install_default"
+        "graceful_restart", "weight", "add_path", "install_default", "multihop"
     }
     instead {
-        "multihop" => "not supported by this version; write ttl",
+        "multihop" => "write ttl, the number of hops to the peer",
         "connect" => "write passive = true for a peer that connects to us",
         "remote_as" => "write asn", "peer_as" => "write asn", "keepalive" => "it is a third of hold_time",
         "hold" => "write hold_time", "neighbor" => "write address"
@@ -242,7 +242,7 @@ section! {
     "TLS of an HTTPS check. No certificate authority is built in: name one, or say `insecure`."
     WrittenTls "tls = { … }" {
         server_name: String, Live, "the Host header, else the address", "Name that the certificate must carry.";
-        ca_file: AbsolutePath, Live, "required unless insecure", "PEM file with the certificate authorities to trust.";
+        ca_file: AbsolutePath, Live, "none, which needs insecure", "PEM file with the certificate authorities to trust.";
         insecure: bool, Live, "false", "Whether to take any certificate.";
     }
     later { "cert_file", "key_file", "min_version" }
@@ -274,7 +274,7 @@ section! {
     "A service: its VIPs, what tells that it is healthy, and who is told."
     WrittenService "[service.NAME]" {
         vips: Vec<At<VipAddress>>, Readvertise, "required", "Service addresses. They belong to this service alone.";
-        checks: CheckWords, Live, "required, unless there is a [[service.NAME.check]]",
+        checks: CheckWords, Live, "none, which needs a [[service.NAME.check]]",
             "Names of shared checks. All checks of a service must be up. `\"none\"` announces without any check.";
         check: Vec<At<WrittenCheck>>, Live, "none", "Checks of this service alone, each as [[service.NAME.check]].";
         peers: Vec<At<String>>, Readvertise, "all", "Names of the peers to tell.";
@@ -299,7 +299,7 @@ section! {
         local_pref: Int<0, 4_294_967_295>, Readvertise, "100", "LOCAL_PREF, told to internal peers only; higher is preferred.";
         prepend: Int<0, 32>, Readvertise, "0", "How many times more than needed our AS number is put in front.";
         communities: Vec<At<CommunityWord>>, Readvertise, "none",
-            "Standard (`65001:100`), large (`65001:1:2`), or well-known: `no-export`, `no-advertise`, `no-export-subconfed`, `no-peer`, `blackhole`, `graceful-shutdown`.";
+            "Standard (`65001:100`), large (`65001:1:2`), or well-known: `no-export`, `no-advertise`, `no-export-subconfed`, `nopeer`, `blackhole`, `graceful-shutdown`.";
         next_hop: OneOrMany<HostAddress>, Readvertise, "this host's address towards the peer", "Next hop to tell, at most one per family.";
     }
     later { "prefixes", "weight", "depreferenced", "draining", "peer", "extended_communities" }
@@ -308,6 +308,30 @@ section! {
 
 /// The whole table.
 pub(crate) const ROOT: &Section = WrittenFile::SECTION;
+
+/// The key at this path, or the nearest one above it, and how many of the words it took.
+fn find(path: &[&str]) -> Option<(&'static Key, usize)> {
+    let (mut section, mut found, mut at) = (ROOT, None, 0);
+    while let Some(key) = path.get(at).and_then(|word| section.keys.iter().find(|key| key.name == *word)) {
+        found = Some((key, at + 1));
+        (section, at) = match (key.nesting)() {
+            Nesting::Leaf => break,
+            Nesting::Table(below) => (below, at + 1),
+            Nesting::Named(below) | Nesting::Array(below) => (below, at + 2),
+        };
+    }
+    found
+}
+
+/// The class of the key at this path.
+pub(crate) fn class_of(path: &[&str]) -> Class {
+    find(path).map_or(Class::Live, |(key, _)| key.class)
+}
+
+/// Whether the words below this path are names of the user's choice.
+pub(crate) fn holds_names(path: &[&str]) -> bool {
+    find(path).is_some_and(|(key, words)| words == path.len() && matches!((key.nesting)(), Nesting::Named(_)))
+}
 
 /// JSON Schema of a closed set of words.
 pub(crate) fn one_of(words: &[&str]) -> Json {

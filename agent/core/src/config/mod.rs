@@ -14,21 +14,25 @@ use crate::boundary::{CheckName, ServiceName};
 mod addresses;
 mod check;
 mod diagnostic;
+mod diff;
 mod document;
 mod keys;
 mod read;
 mod resolve;
 mod schema;
+mod show;
 #[cfg(test)]
 mod tests;
 mod validate;
 mod values;
 
 pub use diagnostic::{At, Diagnostic, Place, Related, Severity, Source};
+pub use diff::{Change, diff};
 pub use keys::Class;
 pub use read::{Written, includes, read};
 pub use resolve::{HostFacts, InterfaceAddress, Loaded, load, resolve};
 pub use schema::{reference, schema};
+pub use show::show;
 pub use validate::validate;
 
 /// Everything, resolved: defaults filled in, names looked up, contradictions refused.

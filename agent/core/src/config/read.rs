@@ -42,7 +42,7 @@ pub fn read(sources: &[Source]) -> (Written, Vec<Diagnostic>) {
 }
 
 /// The patterns of `include` in a main file, relative to its folder. The caller resolves them, sorted, and hands all
-/// sources to [`read`].
+/// sources to [`read`], which tells what is wrong here once more.
 #[must_use]
 pub fn includes(source: &Source) -> (Vec<At<String>>, Vec<Diagnostic>) {
     let sources = std::slice::from_ref(source);
@@ -172,24 +172,18 @@ impl Reader<'_> {
                 continue;
             }
             let path = join(path, name);
-            if section.later.contains(&name.as_str()) {
-                self.diagnostics.push(
-                    error(self.sources, &entry.key, path, "not supported by this version")
-                        .help("remove this key"),
-                );
-                continue;
-            }
-            let help = match section.instead.iter().find(|(written, _)| written == name) {
-                Some((_, instead)) => (*instead).to_owned(),
-                None => match did_you_mean(name, section.keys.iter().map(|key| key.name)) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => {
-                        let known: Vec<&str> = section.keys.iter().map(|key| key.name).collect();
-                        format!("known here: {}", known.join(", "))
-                    }
-                },
+            let instead = section.instead.iter().find(|(written, _)| written == name).map(|(_, help)| *help);
+            let (message, help) = if section.later.contains(&name.as_str()) {
+                ("not supported by this version", instead.unwrap_or("remove this key").to_owned())
+            } else if let Some(instead) = instead {
+                ("unknown key", instead.to_owned())
+            } else if let Some(near) = did_you_mean(name, section.keys.iter().map(|key| key.name)) {
+                ("unknown key", format!("did you mean `{near}`?"))
+            } else {
+                let known: Vec<&str> = section.keys.iter().map(|key| key.name).collect();
+                ("unknown key", format!("known here: {}", known.join(", ")))
             };
-            self.diagnostics.push(error(self.sources, &entry.key, path, "unknown key").help(help));
+            self.diagnostics.push(error(self.sources, &entry.key, path, message).help(help));
         }
     }
 }

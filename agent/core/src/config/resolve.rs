@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::addresses::unusable;
 use super::diagnostic::{At, Diagnostic, Place, Severity, Source, error, sort};
+use super::document::join;
 use super::keys::{WrittenAnnounce, WrittenBgp, WrittenHost, WrittenPeer, WrittenService};
 use super::read::{Leaf, Written, read};
 use super::validate::validate;
@@ -140,7 +141,7 @@ impl Resolver<'_> {
         let mut checks = BTreeMap::new();
         for (name, leaf) in written.file.check.value().into_iter().flatten() {
             let check = leaf.given().and_then(|at| {
-                self.check(CheckName(name.clone()), &format!("check.{name}"), &at.value, &at.place)
+                self.check(CheckName(name.clone()), &join("check", name), &at.value, &at.place)
             });
             checks.insert(name.clone(), check);
         }
@@ -161,8 +162,10 @@ impl Resolver<'_> {
             meant.extend(names.iter().filter_map(|name| shared.get(&name.value).cloned().flatten()));
         }
         for (index, own) in check.value().into_iter().flatten().enumerate() {
-            let (path, own_name) =
-                (format!("service.{name}.check[{index}]"), CheckName(format!("{name}/{}", index + 1)));
+            let (path, own_name) = (
+                format!("{}.check[{index}]", join("service", name)),
+                CheckName(format!("{name}/{}", index + 1)),
+            );
             meant.extend(self.check(own_name, &path, &own.value, &own.place));
         }
         let peers = match peers.value() {

@@ -24,8 +24,11 @@ pub(crate) fn object(section: &Section) -> Json {
     for key in section.keys {
         let mut schema = (key.schema)();
         if let Some(schema) = schema.as_object_mut() {
-            let default =
-                if key.default.is_empty() { String::new() } else { format!(" Default: {}.", key.default) };
+            let default = match key.default {
+                "" => String::new(),
+                "required" => " Required.".to_owned(),
+                default => format!(" Default: {default}."),
+            };
             schema.insert("description".to_owned(), json!(format!("{}{default}", key.meaning)));
         }
         properties.insert(key.name.to_owned(), schema);

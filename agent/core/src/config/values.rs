@@ -383,41 +383,29 @@ pub(crate) enum CommunityWord {
     Large(LargeCommunity),
 }
 
-/// Well-known communities: RFC 1997, RFC 3765, RFC 7999, RFC 8326.
-pub(crate) const WELL_KNOWN: [(&str, u32); 6] = [
-    ("no-export", 0xffff_ff01),
-    ("no-advertise", 0xffff_ff02),
-    ("no-export-subconfed", 0xffff_ff03),
-    ("no-peer", 0xffff_ff04),
-    ("blackhole", 0xffff_029a),
-    ("graceful-shutdown", 0xffff_0000),
-];
+/// Names to suggest; which number each one is, BGP knows.
+const WELL_KNOWN: [&str; 6] =
+    ["no-export", "no-advertise", "no-export-subconfed", "nopeer", "blackhole", "graceful-shutdown"];
 
 impl Read for CommunityWord {
     fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
         let text = reader.string(node, path, "a community like \"65001:100\"")?;
-        if let Some((_, value)) = WELL_KNOWN.iter().find(|(word, _)| *word == text) {
-            return Some(CommunityWord::Standard(Community(*value)));
+        if let Ok(community) = text.parse() {
+            return Some(CommunityWord::Standard(community));
+        }
+        if let Ok(community) = text.parse() {
+            return Some(CommunityWord::Large(community));
         }
         let parts: Vec<&str> = text.split(':').collect();
-        let digits =
-            parts.iter().all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
-        let number = |index: usize| parts.get(index).and_then(|part| part.parse::<u32>().ok());
-        match (parts.len(), digits, number(0), number(1), number(2)) {
-            (2, true, Some(high @ 0..=0xffff), Some(low @ 0..=0xffff), _) => {
-                Some(CommunityWord::Standard(Community(high << 16 | low)))
-            }
-            (3, true, Some(global), Some(local1), Some(local2)) => {
-                Some(CommunityWord::Large(LargeCommunity { global, local1, local2 }))
-            }
-            (2, true, ..) => reader.refuse(
+        match parts.as_slice() {
+            [asn, value] if asn.parse::<u32>().is_ok() && value.parse::<u32>().is_ok() => reader.refuse(
                 node,
                 path,
                 format!("{text:?} is no standard community: its halves go to 65535"),
-                format!("write a large community, for example \"{}:0:{}\"", parts[0], parts[1]),
+                format!("write a large community, for example \"{asn}:0:{value}\""),
             ),
             _ => {
-                let help = match did_you_mean(text, WELL_KNOWN.map(|(word, _)| word)) {
+                let help = match did_you_mean(text, WELL_KNOWN) {
                     Some(near) => format!("did you mean \"{near}\"?"),
                     None => {
                         "write \"ASN:VALUE\" (RFC 1997), \"ASN:VALUE:VALUE\" (RFC 8092) or a well-known name"
@@ -434,7 +422,7 @@ impl Read for CommunityWord {
     }
 
     fn schema() -> Json {
-        let names = WELL_KNOWN.map(|(word, _)| word).join("|");
+        let names = WELL_KNOWN.join("|");
         json!({ "type": "string", "pattern": format!("^([0-9]+:[0-9]+(:[0-9]+)?|{names})$") })
     }
 }

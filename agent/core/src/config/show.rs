@@ -1,0 +1,203 @@
+//! The configuration in effect, as a file: every key written out, defaults included.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyvip_bgp::PeerConfig;
+use toml::{Table, Value};
+
+use super::values::format_duration;
+use super::{
+    Announce, Bgp, Check, CheckKind, Config, Host, HttpCheck, HttpMethod, OnError, ReturnPath, Service,
+    TcpCheck,
+};
+
+/// The effective file: TOML that loads to this same configuration on any host.
+#[must_use]
+pub fn show(config: &Config) -> String {
+    // A table of strings, integers and booleans can always be written.
+    toml::to_string(&tree(config)).unwrap_or_default()
+}
+
+/// The same as a tree; what is compared at a reload.
+pub(super) fn tree(config: &Config) -> Table {
+    let mut file = Table::new();
+    set(&mut file, "config_version", 1);
+    set(&mut file, "router_id", config.router_id.to_string());
+    set(&mut file, "host", host(&config.host));
+    set(&mut file, "bgp", bgp(&config.bgp));
+    let mut shared = Table::new();
+    let mut services = Table::new();
+    for (name, written) in &config.services {
+        services.insert(name.0.clone(), Value::Table(service(written)));
+        for check in written.checks.iter().filter(|check| is_shared(check)) {
+            shared.insert(check.name.0.clone(), Value::Table(check_table(check)));
+        }
+    }
+    set(&mut file, "check", shared);
+    set(&mut file, "service", services);
+    file
+}
+
+fn set(table: &mut Table, key: &str, value: impl Into<Value>) {
+    table.insert(key.to_owned(), value.into());
+}
+
+fn set_some(table: &mut Table, key: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        set(table, key, value);
+    }
+}
+
+fn strings<T: ToString>(items: impl IntoIterator<Item = T>) -> Vec<String> {
+    items.into_iter().map(|item| item.to_string()).collect()
+}
+
+fn host(host: &Host) -> Table {
+    let mut table = Table::new();
+    set(&mut table, "vip_interface", host.vip_interface.clone());
+    set_some(&mut table, "uplinks", host.uplinks.as_ref().map(strings));
+    let return_path = match host.return_path {
+        ReturnPath::Require => "require",
+        ReturnPath::Warn => "warn",
+    };
+    set(&mut table, "return_path", return_path);
+    set(&mut table, "stop_time", format_duration(host.stop_time));
+    set(&mut table, "stop_removes_vip", host.stop_removes_vip);
+    table
+}
+
+fn bgp(bgp: &Bgp) -> Table {
+    let mut table = Table::new();
+    set(&mut table, "asn", i64::from(bgp.asn));
+    set(&mut table, "listen", bgp.listen.map_or("off".to_owned(), |address| address.to_string()));
+    let peers: Table =
+        bgp.peers.iter().map(|(name, written)| (name.0.clone(), Value::Table(peer(written)))).collect();
+    set(&mut table, "peer", peers);
+    table
+}
+
+fn peer(peer: &PeerConfig) -> Table {
+    let mut table = Table::new();
+    set(&mut table, "address", peer.remote.address.to_string());
+    set(&mut table, "asn", i64::from(peer.asn));
+    set(&mut table, "port", i64::from(peer.remote.port));
+    set(&mut table, "hold_time", format_duration(peer.hold_time.unwrap_or_default()));
+    set(&mut table, "connect_retry", format_duration(peer.connect_retry));
+    set(&mut table, "passive", !peer.connect);
+    set_some(&mut table, "ttl", peer.ttl.map(i64::from));
+    set(&mut table, "families", strings(&peer.families));
+    table
+}
+
+fn service(service: &Service) -> Table {
+    let mut table = Table::new();
+    set(&mut table, "vips", strings(&service.vips));
+    let (shared, own): (Vec<&Check>, Vec<&Check>) = service.checks.iter().partition(|check| is_shared(check));
+    if service.checks.is_empty() {
+        set(&mut table, "checks", "none");
+    } else {
+        set(&mut table, "checks", strings(shared.iter().map(|check| &check.name)));
+    }
+    let own: Vec<Value> = own.into_iter().map(|check| Value::Table(check_table(check))).collect();
+    if !own.is_empty() {
+        set(&mut table, "check", own);
+    }
+    set(&mut table, "peers", strings(&service.peers));
+    let on_error = match service.on_error {
+        OnError::Hold => "hold",
+        OnError::Fail => "fail",
+    };
+    set(&mut table, "on_error", on_error);
+    set(&mut table, "on_failure", "withdraw");
+    set(&mut table, "announce", announce(&service.announce));
+    table
+}
+
+fn announce(announce: &Announce) -> Table {
+    let mut table = Table::new();
+    set_some(&mut table, "med", announce.med.map(i64::from));
+    set_some(&mut table, "local_pref", announce.local_pref.map(i64::from));
+    set(&mut table, "prepend", i64::from(announce.prepend));
+    let mut communities = strings(&announce.communities);
+    communities.extend(strings(&announce.large_communities));
+    set(&mut table, "communities", communities);
+    set(&mut table, "next_hop", strings(&announce.next_hop));
+    table
+}
+
+/// Checks of one service alone are named `SERVICE/N`; a key under `[check]` has no slash.
+fn is_shared(check: &Check) -> bool {
+    !check.name.0.contains('/')
+}
+
+fn check_table(check: &Check) -> Table {
+    let mut table = Table::new();
+    match &check.kind {
+        CheckKind::Http(kind) => set(&mut table, "http", http(kind)),
+        CheckKind::Tcp(kind) => set(&mut table, "tcp", tcp(kind)),
+        CheckKind::Exec(kind) => {
+            let exec: Table =
+                [("command".to_owned(), Value::from(kind.command.clone()))].into_iter().collect();
+            set(&mut table, "exec", exec);
+        }
+    }
+    set(&mut table, "target", if check.on_vip { "vip" } else { "service" });
+    set(&mut table, "interval", format_duration(check.interval));
+    set(&mut table, "timeout", format_duration(check.timeout));
+    set(&mut table, "rise", i64::from(check.rise));
+    set(&mut table, "fall", i64::from(check.fall));
+    table
+}
+
+fn http(http: &HttpCheck) -> Table {
+    let mut table = Table::new();
+    match http.address {
+        Some(address) => set(&mut table, "url", url(address, http)),
+        None => {
+            set(&mut table, "port", i64::from(http.port));
+            set(&mut table, "path", http.path.clone());
+        }
+    }
+    let method = match http.method {
+        HttpMethod::Get => "GET",
+        HttpMethod::Head => "HEAD",
+    };
+    set(&mut table, "method", method);
+    set_some(&mut table, "host", http.host.clone());
+    let headers: Table =
+        http.headers.iter().map(|(name, value)| (name.clone(), Value::from(value.clone()))).collect();
+    set(&mut table, "headers", headers);
+    let statuses: Vec<Value> = http
+        .expect_status
+        .iter()
+        .map(
+            |(from, to)| {
+                if from == to { Value::from(i64::from(*from)) } else { Value::from(format!("{from}-{to}")) }
+            },
+        )
+        .collect();
+    set(&mut table, "expect_status", statuses);
+    set_some(&mut table, "expect_body", http.expect_body.clone());
+    if let Some(tls) = &http.tls {
+        let mut written = Table::new();
+        set_some(&mut written, "server_name", tls.server_name.clone());
+        set_some(&mut written, "ca_file", tls.ca_file.as_ref().map(|file| file.display().to_string()));
+        set(&mut written, "insecure", tls.insecure);
+        set(&mut table, "tls", written);
+    }
+    table
+}
+
+fn url(address: IpAddr, http: &HttpCheck) -> String {
+    let scheme = if http.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{}{}", SocketAddr::new(address, http.port), http.path)
+}
+
+fn tcp(tcp: &TcpCheck) -> Table {
+    let mut table = Table::new();
+    set_some(&mut table, "address", tcp.address.map(|address| address.to_string()));
+    set(&mut table, "port", i64::from(tcp.port));
+    set_some(&mut table, "send", tcp.send.clone());
+    set_some(&mut table, "expect", tcp.expect.clone());
+    table
+}

@@ -1,0 +1,14 @@
+//! Two speakers in virtual time, by subject.
+
+#[path = "pair/chaos.rs"]
+mod chaos;
+#[path = "pair/configuration.rs"]
+mod configuration;
+#[path = "pair/connecting.rs"]
+mod connecting;
+#[path = "pair/liveness.rs"]
+mod liveness;
+#[path = "pair/routes.rs"]
+mod routes;
+#[path = "pair/world.rs"]
+mod world;

@@ -1,0 +1,151 @@
+//! `lab-speaker ADDRESS MANNER`: a BGP speaker of AS 65000 that accepts sessions on port 179 and behaves so:
+//!
+//! - `reset`: resets each connection as soon as it is accepted;
+//! - `mute`: accepts, reads, never says a word;
+//! - `deaf`: comes to Established, then keeps sending KEEPALIVE but never reads again;
+//! - `steady`: a session with a hold time of 3 s; sends a KEEPALIVE each half second and never loses patience itself;
+//! - `plain`: a session with a hold time of 90 s.
+//!
+//! Prints a line for each thing it sees. Written without the project's codec: it is an independent witness.
+#![forbid(unsafe_code)]
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+use std::{env, thread};
+
+use nix::sys::socket::{setsockopt, sockopt};
+
+const KEEPALIVE: &[u8] = &message(4);
+
+/// RFC 4271 §4.1: marker, length, type; no body.
+const fn message(kind: u8) -> [u8; 19] {
+    let mut bytes = [0xff; 19];
+    bytes[16] = 0;
+    bytes[17] = 19;
+    bytes[18] = kind;
+    bytes
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let done = match args.as_slice() {
+        [address, manner] => address.parse().map_err(io::Error::other).and_then(|at| listen(at, manner)),
+        _ => Err(io::Error::other("usage: lab-speaker ADDRESS MANNER")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lab-speaker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn listen(address: IpAddr, manner: &str) -> io::Result<()> {
+    let listener = TcpListener::bind(SocketAddr::new(address, 179))?;
+    if manner == "deaf" {
+        // Accepted connections inherit it; the smallest the kernel allows.
+        setsockopt(&listener, sockopt::RcvBuf, &1)?;
+    }
+    println!("listening");
+    for stream in listener.incoming() {
+        let stream = stream?;
+        println!("accepted {}", stream.peer_addr()?);
+        let manner = manner.to_owned();
+        thread::spawn(move || match speak(stream, &manner) {
+            Ok(()) => println!("closed"),
+            Err(error) => println!("closed {error}"),
+        });
+    }
+    Ok(())
+}
+
+fn speak(mut stream: TcpStream, manner: &str) -> io::Result<()> {
+    match manner {
+        "reset" => {
+            let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+            setsockopt(&stream, sockopt::Linger, &linger)?;
+            Ok(())
+        }
+        "mute" => {
+            while read_message(&mut stream)?.is_some() {}
+            Ok(())
+        }
+        "deaf" => {
+            establish(&mut stream, 90)?;
+            loop {
+                stream.write_all(KEEPALIVE)?;
+                thread::sleep(Duration::from_secs(1));
+            }
+        }
+        "steady" | "plain" => {
+            let hold_time = if manner == "steady" { 3 } else { 90 };
+            establish(&mut stream, hold_time)?;
+            let mut sender = stream.try_clone()?;
+            thread::spawn(move || {
+                while sender.write_all(KEEPALIVE).is_ok() {
+                    thread::sleep(Duration::from_millis(500));
+                }
+            });
+            while let Some((kind, body)) = read_message(&mut stream)? {
+                report(kind, &body);
+            }
+            Ok(())
+        }
+        other => Err(io::Error::other(format!("no manner {other}"))),
+    }
+}
+
+fn establish(stream: &mut TcpStream, hold_time: u16) -> io::Result<()> {
+    stream.write_all(&open(hold_time))?;
+    stream.write_all(KEEPALIVE)?;
+    while let Some((kind, body)) = read_message(stream)? {
+        report(kind, &body);
+        if kind == 4 {
+            println!("established");
+            return Ok(());
+        }
+    }
+    Err(io::Error::other("before Established"))
+}
+
+/// RFC 4271 §4.2: version 4, AS 65000, an identifier, one capabilities parameter (RFC 5492): IPv4 and IPv6 unicast
+/// (RFC 4760), 4-octet AS numbers (RFC 6793).
+fn open(hold_time: u16) -> Vec<u8> {
+    let capabilities = [&[1, 4, 0, 1, 0, 1][..], &[1, 4, 0, 2, 0, 1], &[65, 4, 0, 0, 0xfd, 0xe8]].concat();
+    let mut bytes = message(1).to_vec();
+    bytes.extend([4, 0xfd, 0xe8]);
+    bytes.extend(hold_time.to_be_bytes());
+    bytes.extend([10, 9, 0, 1]);
+    let length = u8::try_from(capabilities.len()).unwrap_or(u8::MAX);
+    bytes.extend([length + 2, 2, length]);
+    bytes.extend(capabilities);
+    bytes[17] = u8::try_from(bytes.len()).unwrap_or(u8::MAX);
+    bytes
+}
+
+fn report(kind: u8, body: &[u8]) {
+    let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
+    match kind {
+        1 => println!("open {hex}"),
+        2 => println!("update {hex}"),
+        3 => println!("notification {hex}"),
+        4 => println!("keepalive"),
+        other => println!("message {other} {hex}"),
+    }
+}
+
+fn read_message(stream: &mut TcpStream) -> io::Result<Option<(u8, Vec<u8>)>> {
+    let mut head = [0; 19];
+    match stream.read_exact(&mut head) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let length = usize::from(u16::from_be_bytes([head[16], head[17]]));
+    let mut body = vec![0; length.saturating_sub(19)];
+    stream.read_exact(&mut body)?;
+    Ok(Some((head[18], body)))
+}

@@ -1,0 +1,81 @@
+//! BIRD 2 as an upstream router.
+
+use std::path::PathBuf;
+
+use crate::lab::{Lab, Namespace};
+use crate::process::Process;
+use crate::wait::{LONG, wait_until};
+
+/// eBGP from any host of the fabric, ECMP into the kernel. Both families over either session. BIRD locks a peer out for a minute
+/// and more after an error; the two `error` times make that short.
+const CONFIG: &str = r#"
+router id 10.9.0.1;
+log stderr all;
+debug protocols { states, events };
+protocol device { scan time 60; }
+protocol direct { ipv4; ipv6; interface "*"; }
+protocol kernel k4 { scan time 60; merge paths on limit 16; ipv4 { import none; export where source = RTS_BGP; }; }
+protocol kernel k6 { scan time 60; merge paths on limit 16; ipv6 { import none; export where source = RTS_BGP; }; }
+template bgp hosts {
+  local as 65000;
+  passive on;
+  hold time 9; keepalive time 3;
+  error wait time 1, 2; error forget time 5;
+  ipv4 { import all; export none; };
+  ipv6 { import all; export none; };
+}
+protocol bgp hosts4 from hosts { neighbor range 10.1.0.0/16 external; dynamic name "host4_"; }
+protocol bgp hosts6 from hosts { neighbor range fd00:1::/32 external; dynamic name "host6_"; }
+"#;
+
+/// One running BIRD. Dropping it kills the process, not what it left in the kernel.
+#[derive(Debug)]
+pub struct Bird {
+    process: Process,
+    folder: PathBuf,
+}
+
+impl Bird {
+    /// Starts it in the namespace and waits until it answers.
+    #[track_caller]
+    pub fn start(lab: &Lab, namespace: &Namespace) -> Self {
+        let config = lab.scratch().write("bird/bird.conf", CONFIG);
+        let folder = config.parent().expect("a file is in a folder").to_owned();
+        let mut command = namespace.command("bird");
+        command.arg("-f").arg("-c").arg(&config).arg("-s").arg(folder.join("control"));
+        let process = Process::start("bird", &mut command, &folder.join("log"));
+        let mut bird = Bird { process, folder };
+        wait_until(LONG, || {
+            assert!(bird.process.ended().is_none(), "bird ended: {}", bird.process.output());
+            bird.ask("show status")
+        });
+        bird
+    }
+
+    /// `birdc WORDS`.
+    ///
+    /// # Errors
+    /// What birdc says when it cannot.
+    pub fn ask(&self, words: &str) -> Result<String, String> {
+        let output = std::process::Command::new("birdc")
+            .arg("-s")
+            .arg(self.folder.join("control"))
+            .args(words.split(' '))
+            .output()
+            .map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() { Ok(text) } else { Err(text) }
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Ends it in good order: sessions are closed, routes removed.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.process.signal(nix::sys::signal::Signal::SIGTERM);
+        self.process.wait(LONG);
+    }
+}

@@ -1,0 +1,129 @@
+//! FRR (zebra and bgpd) as an upstream router, without watchfrr or systemd.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::lab::{Lab, Namespace, run};
+use crate::process::Process;
+use crate::wait::{LONG, wait_until};
+
+/// eBGP from any host of the fabric, ECMP into the kernel, both families over either session. FRR sends its first UPDATE a second
+/// after Established unless `coalesce-time` says otherwise.
+const CONFIG: &str = r"
+frr defaults datacenter
+hostname router
+service integrated-vtysh-config
+router bgp 65000
+ bgp router-id 10.9.0.1
+ bgp log-neighbor-changes
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ bgp bestpath as-path multipath-relax
+ coalesce-time 10
+ neighbor HOSTS peer-group
+ neighbor HOSTS remote-as external
+ neighbor HOSTS timers 3 9
+ bgp listen range 10.1.0.0/16 peer-group HOSTS
+ bgp listen range fd00:1::/32 peer-group HOSTS
+ address-family ipv4 unicast
+  neighbor HOSTS activate
+  maximum-paths 16
+ exit-address-family
+ address-family ipv6 unicast
+  neighbor HOSTS activate
+  maximum-paths 16
+ exit-address-family
+exit
+";
+
+/// One running FRR.
+#[derive(Debug)]
+pub struct Frr {
+    bgpd: Process,
+    zebra: Process,
+    folder: PathBuf,
+}
+
+impl Frr {
+    /// Starts both daemons in the namespace, gives them their configuration and waits until bgpd has it.
+    #[track_caller]
+    pub fn start(lab: &Lab, namespace: &Namespace) -> Self {
+        let config = lab.scratch().write("frr/frr.conf", CONFIG);
+        lab.scratch().write("frr/vtysh.conf", "");
+        let folder = config.parent().expect("a file is in a folder").to_owned();
+        // FRR refuses to stay root; its user must reach the folder and the fixed one for state.
+        run(Command::new("install").args(["-d", "-o", "frr", "-g", "frr", "-m", "755", "/var/run/frr"]));
+        run(Command::new("chown").args(["-R", "frr:frr"]).arg(&folder));
+        let zebra = daemon(namespace, "zebra", &folder);
+        let bgpd = daemon(namespace, "bgpd", &folder);
+        let frr = Frr { bgpd, zebra, folder };
+        // They start empty; the one file for all is loaded when both answer.
+        run(frr.vtysh().arg("-b"));
+        wait_until(LONG, || {
+            let text = frr.ask("show running-config")?;
+            if text.contains("bgp listen range") { Ok(()) } else { Err(text) }
+        });
+        frr
+    }
+
+    /// `vtysh -c WORDS`.
+    ///
+    /// # Errors
+    /// What vtysh says when it cannot.
+    pub fn ask(&self, words: &str) -> Result<String, String> {
+        let output = self.vtysh().args(["-c", words]).output().map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() { Ok(text) } else { Err(text) }
+    }
+
+    /// Ends both in good order, bgpd first: sessions are closed, routes removed.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        for process in [&mut self.bgpd, &mut self.zebra] {
+            process.signal(Signal::SIGTERM);
+            process.wait(LONG);
+        }
+    }
+
+    fn vtysh(&self) -> Command {
+        let mut command = Command::new("vtysh");
+        command.arg("--vty_socket").arg(&self.folder).arg("--config_dir").arg(&self.folder);
+        command
+    }
+}
+
+impl Drop for Frr {
+    fn drop(&mut self) {
+        if let Some(name) = instance(&self.folder) {
+            let _ = std::fs::remove_dir_all(Path::new("/var/run/frr").join(name));
+        }
+    }
+}
+
+/// FRR keeps some files under fixed paths below this name.
+fn instance(folder: &Path) -> Option<String> {
+    Some(folder.parent()?.file_name()?.to_string_lossy().into_owned())
+}
+
+fn daemon(namespace: &Namespace, name: &str, folder: &Path) -> Process {
+    let mut command = namespace.command(&format!("/usr/lib/frr/{name}"));
+    command
+        .args(["-u", "frr", "-g", "frr", "-P", "0", "-f", "/dev/null", "--log", "stdout"])
+        .args(["-N", &instance(folder).expect("the lab's folder has a name")])
+        .arg("--vty_socket")
+        .arg(folder)
+        .arg("-z")
+        .arg(folder.join("zserv.api"))
+        .arg("-i")
+        .arg(folder.join(format!("{name}.pid")));
+    let socket = folder.join(format!("{name}.vty"));
+    let _ = std::fs::remove_file(&socket);
+    let mut process = Process::start(name, &mut command, &folder.join(format!("{name}.log")));
+    wait_until(LONG, || {
+        assert!(process.ended().is_none(), "{name} ended: {}", process.output());
+        if socket.exists() { Ok(()) } else { Err(format!("{name} has no socket yet")) }
+    });
+    process
+}
