@@ -4,17 +4,23 @@
 //! - [`clock`]: the one place that turns machine time into timers.
 //! - [`connections`]: the TCP connections of a BGP speaker; takes its actions, gives back its events.
 //! - [`netlink`]: addresses, links, routes and next hops; a [`netlink::Monitor`] that shows the host as one value.
-//! - [`namespace`]: network namespaces.
+//! - [`namespace`]: network namespaces, and what runs inside them.
+//! - [`child`]: commands with a timeout.
+//! - [`state_file`]: files that survive a crash, and locks.
+//! - [`capabilities`]: what this process may do.
 //! - [`failure`]: system errors as [`anyvip_machine::Failure`].
 //!
 //! No type of a netlink or socket library appears in a public signature. `unsafe` lives in `sys/`, one file per subject.
 #![deny(unsafe_code)]
 
+pub mod capabilities;
+pub mod child;
 pub mod clock;
 pub mod connections;
 pub mod failure;
 pub mod namespace;
 pub mod netlink;
+pub mod state_file;
 mod sys;
 
 pub use clock::Clock;

@@ -1,4 +1,6 @@
 //! The only unsafe code of the workspace, one file per subject, each behind a safe function.
 #![allow(unsafe_code)]
 
+pub(crate) mod exec;
+pub(crate) mod pidfd;
 pub(crate) mod readiness;
