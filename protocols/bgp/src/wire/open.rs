@@ -214,3 +214,123 @@ impl Capability {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Codec, Family, Message};
+
+    /// Version 4, AS 65001, hold time 9, identifier 10.0.0.1, and then this.
+    fn body(parameters: &[u8]) -> Vec<u8> {
+        [&[4, 0xfd, 0xe9, 0, 9, 10, 0, 0, 1], parameters].concat()
+    }
+
+    fn capabilities(parameters: &[u8]) -> Result<Vec<Capability>, Notification> {
+        Open::decode(&body(parameters)).map(|open| open.capabilities)
+    }
+
+    fn error(subcode: u8) -> Notification {
+        Notification { code: 2, subcode, data: vec![] }
+    }
+
+    #[test]
+    fn capabilities_are_read_in_one_parameter_or_in_many() {
+        let expected = Ok(vec![Capability::Multiprotocol(Family::Ipv6.into()), Capability::RouteRefresh]);
+        assert_eq!(capabilities(&[10, 2, 8, 1, 4, 0, 2, 0, 1, 2, 0]), expected);
+        assert_eq!(capabilities(&[12, 2, 6, 1, 4, 0, 2, 0, 1, 2, 2, 2, 0]), expected);
+        assert_eq!(capabilities(&[0]), Ok(vec![]));
+    }
+
+    /// RFC 9072 §2: the type decides, whatever the short length is, except zero.
+    #[test]
+    fn the_extended_form_is_read_however_short_it_is() {
+        let expected = Ok(vec![Capability::RouteRefresh]);
+        assert_eq!(capabilities(&[255, 255, 0, 5, 2, 0, 2, 2, 0]), expected);
+        assert_eq!(capabilities(&[7, 255, 0, 5, 2, 0, 2, 2, 0]), expected);
+        assert_eq!(capabilities(&[0, 255, 0, 5, 2, 0, 2, 2, 0]), Err(error(0)));
+        assert_eq!(capabilities(&[255, 255, 0]), Err(error(0)));
+        // In any other place, 255 is one more parameter that nobody knows.
+        assert_eq!(capabilities(&[7, 2, 2, 2, 0, 255, 1, 0]), Err(error(4)));
+    }
+
+    /// RFC 9072 §2, and GoBGP 3 refuses it.
+    #[test]
+    fn the_extended_form_is_written_only_where_the_short_one_ends() {
+        for (size, extended) in [(250, false), (251, false), (252, true), (255, true)] {
+            let value = vec![7; size];
+            let open = Open::new(
+                65001,
+                9,
+                Ipv4Addr::new(10, 0, 0, 1),
+                vec![Capability::Unknown { code: 200, value }],
+            );
+            let bytes = open.encode();
+            assert_eq!(bytes[10] == 255, extended, "{size}");
+            assert_eq!(Open::decode(&bytes), Ok(open), "{size}");
+        }
+    }
+
+    #[test]
+    fn the_longest_open_fits_a_message() {
+        let many = vec![Capability::Unknown { code: 200, value: vec![7; 255] }; 100];
+        let open = Open::new(65001, 9, Ipv4Addr::new(10, 0, 0, 1), many);
+        let bytes = Message::Open(open).encode(&Codec::before_open());
+        assert!(bytes.len() <= MAX_MESSAGE_LEN);
+        let Ok(Message::Open(read)) = Message::decode(&bytes, &Codec::before_open()) else { panic!() };
+        assert_eq!(read.capabilities.len(), 4061 / 257);
+    }
+
+    /// RFC 4271 §6.2, RFC 6286 §2.1, RFC 7607 §2.
+    #[test]
+    fn each_bad_field_has_its_subcode() {
+        let change = |at: usize, to: &[u8]| {
+            let mut bytes = body(&[0]);
+            bytes[at..at + to.len()].copy_from_slice(to);
+            Open::decode(&bytes).unwrap_err()
+        };
+        assert_eq!(change(0, &[3]), Notification { code: 2, subcode: 1, data: vec![0, 4] });
+        assert_eq!(change(1, &[0, 0]), error(2));
+        assert_eq!(change(3, &[0, 1]), error(6));
+        assert_eq!(change(3, &[0, 2]), error(6));
+        assert_eq!(change(5, &[0, 0, 0, 0]), error(3));
+        assert_eq!(change(9, &[1]), error(0));
+        assert_eq!(capabilities(&[2, 1, 0]), Err(error(4)));
+        assert_eq!(capabilities(&[8, 2, 6, 65, 4, 0, 0, 0, 0]), Err(error(2)));
+        for cut in 0..10 {
+            assert_eq!(Open::decode(&body(&[0])[..cut]), Err(error(0)));
+        }
+        for hold_time in [0, 3] {
+            let mut bytes = body(&[0]);
+            bytes[4] = hold_time;
+            assert_eq!(Open::decode(&bytes).map(|open| open.hold_time), Ok(u16::from(hold_time)));
+        }
+    }
+
+    /// RFC 4271 §6.2: a parameter that we know and that is malformed.
+    #[test]
+    fn a_capability_of_the_wrong_length_is_refused_and_an_unknown_one_is_kept() {
+        let malformed: [&[u8]; 7] = [
+            &[5, 2, 3, 1, 1, 0],
+            &[5, 2, 3, 2, 1, 0],
+            &[7, 2, 5, 5, 3, 0, 1, 0],
+            &[7, 2, 5, 65, 3, 0, 0, 1],
+            &[4, 2, 2, 1, 4],
+            &[3, 2, 1, 2],
+            &[4, 2, 9, 2, 0],
+        ];
+        for parameters in malformed {
+            assert_eq!(capabilities(parameters), Err(error(0)), "{parameters:?}");
+        }
+        let unknown = Capability::Unknown { code: 73, value: vec![1] };
+        assert_eq!(capabilities(&[5, 2, 3, 73, 1, 1]), Ok(vec![unknown]));
+    }
+
+    /// RFC 6793 §4.1.
+    #[test]
+    fn the_real_as_number_is_the_one_of_four_octets() {
+        let four = vec![Capability::FourOctetAs(4_200_000_001)];
+        let open = Open::new(4_200_000_001, 9, Ipv4Addr::new(10, 0, 0, 1), four);
+        assert_eq!((open.asn, open.real_asn()), (AS_TRANS, 4_200_000_001));
+        assert_eq!(Open { capabilities: vec![], ..open }.real_asn(), 23456);
+    }
+}

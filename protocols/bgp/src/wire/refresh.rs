@@ -20,3 +20,26 @@ pub(super) fn decode(message: &[u8], body: &[u8]) -> Result<Message, Notificatio
     }
     Ok(Message::RouteRefresh { family: AfiSafi { afi, safi }, subtype })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Codec, Family, Kind, frame};
+
+    fn read(body: &[u8]) -> Result<Message, Notification> {
+        Message::decode(&frame(Kind::RouteRefresh, body), &Codec::before_open())
+    }
+
+    /// RFC 7313 §5, RFC 5291.
+    #[test]
+    fn what_follows_is_an_error_only_with_the_subtypes_that_say_so() {
+        let plain = Message::RouteRefresh { family: Family::Ipv6.into(), subtype: 0 };
+        assert_eq!(read(&[0, 2, 0, 1]), Ok(plain.clone()));
+        assert_eq!(read(&[0, 2, 0, 1, 1, 64, 0, 0]), Ok(plain));
+        for subtype in [1, 2] {
+            let long = frame(Kind::RouteRefresh, &[0, 2, subtype, 1, 9]);
+            assert_eq!(read(&[0, 2, subtype, 1, 9]), Err(Notification { code: 7, subcode: 1, data: long }));
+        }
+        assert_eq!(read(&[0, 2, 0]), Err(Notification { code: 1, subcode: 2, data: vec![0, 22] }));
+    }
+}

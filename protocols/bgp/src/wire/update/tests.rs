@@ -349,3 +349,77 @@ fn odd_prefixes_are_put_right() {
     assert_eq!(update.reach[0].prefixes, prefixes(&["192.0.2.53/32", "10.240.0.0/12"]));
     assert_eq!(update.errors.len(), 1);
 }
+
+/// RFC 7606 §7.5, §7.9, §7.10: the same attributes are judged by their length where they belong.
+#[test]
+fn attributes_of_internal_sessions_are_judged_there() {
+    let internal = Codec { external: false, ..codec() };
+    let cases: [(&[u8], bool); 6] = [
+        (&[0x40, 5, 4, 0, 0, 0, 200], true),
+        (&[0x40, 5, 3, 0, 0, 0], false),
+        (&[0x80, 9, 4, 10, 0, 0, 1], true),
+        (&[0x80, 9, 5, 10, 0, 0, 1, 0], false),
+        (&[0x80, 10, 8, 10, 0, 0, 1, 10, 0, 0, 2], true),
+        (&[0x80, 10, 0], false),
+    ];
+    for (attribute, good) in cases {
+        let list = [ORIGIN, AS_PATH, NEXT_HOP, attribute].concat();
+        let update = decode(&message(&[], &list, VIP), &internal);
+        assert_eq!((update.errors.is_empty(), update.withdrawn.is_empty()), (good, good), "{attribute:?}");
+        // Reflection is not ours to pass on.
+        assert_eq!(update.attributes.unknown, []);
+    }
+}
+
+/// RFC 6793 §6: confederation segments are left out of AS4_PATH, anything malformed discards it, nothing is withdrawn.
+#[test]
+fn as4_path_is_mended_or_discarded() {
+    let old = Codec { four_octet_as: false, ..codec() };
+    let as_path: &[u8] = &[0x40, 2, 6, 2, 2, 0xfd, 0xe9, 0x5b, 0xa0];
+    let cases: [(&[u8], &str, usize); 5] = [
+        (&[2, 1, 0xfa, 0x56, 0xea, 1], "65001 4200000001", 0),
+        (&[3, 1, 0, 0, 0, 9, 2, 1, 0xfa, 0x56, 0xea, 1], "65001 4200000001", 0),
+        (&[2, 2, 0xfa, 0x56, 0xea, 1], "65001 23456", 1),
+        (&[2, 1, 0, 0, 0, 0], "65001 23456", 1),
+        (&[9, 1, 0xfa, 0x56, 0xea, 1], "65001 23456", 1),
+    ];
+    for (value, path, errors) in cases {
+        let as4_path = [&[0xc0, 17, u8::try_from(value.len()).unwrap()], value].concat();
+        let list = [ORIGIN, as_path, NEXT_HOP, &as4_path].concat();
+        let update = decode(&message(&[], &list, VIP), &old);
+        assert_eq!(update.attributes.as_path.to_string(), path, "{value:?}");
+        assert_eq!(update.errors.len(), errors, "{value:?}");
+        assert!(update.errors.iter().all(|error| error.severity == Severity::Discard));
+    }
+}
+
+#[test]
+fn what_cannot_be_announced_is_withdrawn_rather_than_left_as_it_was() {
+    let prefixes = prefixes(&["192.0.2.53/32"]);
+    let reach = vec![Reach { family: Family::Ipv4, next_hop: v6(), prefixes: prefixes.clone() }];
+    let update = Update { reach, attributes: attributes(), ..Update::default() };
+    let messages = update.encode(&codec());
+    assert_eq!(messages.len(), 1);
+    assert_eq!(decode(&messages[0], &codec()), Update { withdrawn: prefixes, ..Update::default() });
+    assert!(Message::Update(Update::default()).encode(&codec()).is_empty());
+}
+
+/// The worst error of an UPDATE counts (RFC 7606 §2), for what it touches.
+#[test]
+fn several_errors_cost_what_each_of_them_costs() {
+    // IPv6 cannot be read, IPv4 is withdrawn, the second ORIGIN is nothing.
+    let list = [&mp_reach(&[1], &[]), AS_PATH, NEXT_HOP, &[0x40, 1, 1, 9], ORIGIN].concat();
+    let update = decode(&message(&[], &list, VIP), &codec());
+    let told: Vec<_> = update.errors.iter().map(|error| error.severity).collect();
+    assert_eq!(told, [Severity::DisableFamily(Family::Ipv6), Severity::TreatAsWithdraw, Severity::Discard]);
+    assert_eq!(update.withdrawn, prefixes(&["192.0.2.53/32"]));
+    assert_eq!(update.reach, []);
+}
+
+#[test]
+fn families_that_the_session_does_not_have_are_not_looked_at() {
+    let ipv6 = Codec { families: [Family::Ipv6].into(), ..codec() };
+    let list = [ORIGIN, AS_PATH, NEXT_HOP].concat();
+    assert_eq!(decode(&message(&[8, 10], &list, VIP), &ipv6), Update::default());
+    assert_eq!(pack_withdrawals(&ipv6, &prefixes(&["192.0.2.53/32"])), Vec::<Vec<u8>>::new());
+}
