@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::diagnostic::{Place, error};
-use super::keys::{WrittenCheck, WrittenExec, WrittenHttp, WrittenTcp};
+use super::keys::{WrittenCheck, WrittenExec, WrittenHttp, WrittenTcp, WrittenTls};
 use super::read::Leaf;
 use super::resolve::Resolver;
-use super::values::is_field_value;
+use super::web::is_field_value;
 use super::{Check, CheckKind, ExecCheck, HttpCheck, HttpMethod, TcpCheck, Tls};
 use crate::boundary::CheckName;
 
@@ -144,33 +144,14 @@ impl Resolver<'_> {
             ),
             _ => {}
         }
-        let meant_tls = tls.map(|tls| {
-            let (ca_file, insecure) = (&tls.value.ca_file, tls.value.insecure.value() == Some(&true));
-            if ca_file.is_absent() && !insecure && !matches!(tls.value.insecure, Leaf::Bad) {
-                self.push(
-                    error(self.sources, &tls.place, format!("{path}.tls"), "nothing says which certificates to trust")
-                        .help("write ca_file = \"/…/ca.pem\" (no certificate authority is built in), or insecure = true")
-                        .absent(),
-                );
-            }
-            if let (Some(ca_file), true) = (ca_file.given(), insecure) {
-                self.push(
-                    error(self.sources, &ca_file.place, format!("{path}.tls.ca_file"), "has no effect with insecure = true")
-                        .help("remove one of the two"),
-                );
-            }
-            let server_name = tls.value.server_name.value().cloned();
-            Tls { server_name, ca_file: ca_file.value().map(|file| file.0.clone()), insecure }
-        });
-        for (name, text) in [("host", &written.host)] {
-            if let Some(text) =
-                text.given().filter(|text| text.value.is_empty() || !is_field_value(&text.value))
-            {
-                self.push(
-                    error(self.sources, &text.place, format!("{path}.{name}"), "not a usable Host header")
-                        .help("write a name, with a port if needed: \"www.example.net\""),
-                );
-            }
+        let meant_tls = tls.map(|tls| self.tls(&tls.value, path, &tls.place));
+        if let Some(host) =
+            written.host.given().filter(|host| host.value.is_empty() || !is_field_value(&host.value))
+        {
+            self.push(
+                error(self.sources, &host.place, format!("{path}.host"), "not a usable Host header")
+                    .help("write a name, with a port if needed: \"www.example.net\""),
+            );
         }
         if let Some(text) = written.expect_body.given() {
             if text.value.is_empty() {
@@ -232,6 +213,30 @@ impl Resolver<'_> {
             expect_body: written.expect_body.value().cloned(),
             tls: meant_tls,
         })
+    }
+
+    fn tls(&mut self, written: &WrittenTls, path: &str, place: &Place) -> Tls {
+        let (ca_file, insecure) = (&written.ca_file, written.insecure.value() == Some(&true));
+        if ca_file.is_absent() && !insecure && !matches!(written.insecure, Leaf::Bad) {
+            self.push(
+                    error(self.sources, place, format!("{path}.tls"), "nothing says which certificates to trust")
+                        .help("write ca_file = \"/…/ca.pem\" (no certificate authority is built in), or insecure = true")
+                        .absent(),
+                );
+        }
+        if let (Some(ca_file), true) = (ca_file.given(), insecure) {
+            self.push(
+                error(
+                    self.sources,
+                    &ca_file.place,
+                    format!("{path}.tls.ca_file"),
+                    "has no effect with insecure = true",
+                )
+                .help("remove one of the two"),
+            );
+        }
+        let server_name = written.server_name.value().cloned();
+        Tls { server_name, ca_file: ca_file.value().map(|file| file.0.clone()), insecure }
     }
 
     fn tcp(&mut self, written: &WrittenTcp, path: &str, place: &Place) -> Option<TcpCheck> {

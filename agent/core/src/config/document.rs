@@ -71,15 +71,90 @@ pub(crate) fn parse(sources: &[Source], index: usize) -> (Table, Vec<Diagnostic>
         return (Table::new(), Vec::new());
     };
     let (table, errors) = DeTable::parse_recoverable(&source.text);
-    let diagnostics = errors
-        .iter()
-        .map(|problem| {
-            let span = problem.span().unwrap_or(0..0);
-            error(sources, &Place { source: index, span }, "", problem.message())
-                .help("the file must be TOML (https://toml.io)")
-        })
-        .collect();
-    (table_of(table.get_ref(), index), diagnostics)
+    let table = table_of(table.get_ref(), index);
+    let mut diagnostics: Vec<Diagnostic> = Vec::new();
+    for problem in &errors {
+        let place = Place { source: index, span: problem.span().unwrap_or(0..0) };
+        let diagnostic = syntax(sources, &place, problem.message(), &table);
+        if !diagnostics.contains(&diagnostic) {
+            diagnostics.push(diagnostic);
+        }
+    }
+    (table, diagnostics)
+}
+
+/// What TOML refuses, in the words of the rest.
+fn syntax(sources: &[Source], place: &Place, message: &str, table: &Table) -> Diagnostic {
+    if message == "duplicate key" {
+        let twice = error(sources, place, "", "set twice").help("remove one of the two");
+        return match first_of(sources, place, table) {
+            Some(first) => twice.related(sources, &first, "first"),
+            None => twice,
+        };
+    }
+    let message = message.trim_end_matches(", expected nothing");
+    let unquoted = [
+        "string values must be quoted",
+        "invalid float",
+        "invalid integer",
+        "invalid boolean",
+        "unexpected leading zero",
+    ];
+    let help = if unquoted.iter().any(|start| message.starts_with(start)) {
+        "put text, addresses and durations in quotes"
+    } else {
+        "the file must be TOML (https://toml.io)"
+    };
+    error(sources, place, "", message).help(help)
+}
+
+/// Where a key or header that is there twice was first: recovery keeps it, but the error does not say which table is meant.
+fn first_of(sources: &[Source], second: &Place, table: &Table) -> Option<Place> {
+    let text = &sources.get(second.source)?.text;
+    let before = text.get(..second.span.start)?;
+    let line = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let (mut start, mut found, mut region) = (0, None, 0);
+    let own = header(text.get(line..)?.lines().next()?);
+    for earlier in text.get(..line)?.split_inclusive('\n') {
+        if let Some(this) = header(earlier) {
+            region = start;
+            if found.is_none() && Some(this) == own {
+                found = Some(Place { source: second.source, span: start..start + earlier.trim_end().len() });
+            }
+        }
+        start += earlier.len();
+    }
+    if own.is_some() {
+        return found;
+    }
+    let name = text.get(second.span.clone())?.trim_matches(['"', '\'']);
+    keys_named(table, name)
+        .into_iter()
+        .find(|key| (region..second.span.start).contains(&key.span.start))
+        .cloned()
+}
+
+/// `[a.b]` without comment, if the line is one.
+fn header(line: &str) -> Option<&str> {
+    line.split('#').next().map(str::trim).filter(|line| line.starts_with('['))
+}
+
+fn keys_named<'t>(table: &'t Table, name: &str) -> Vec<&'t Place> {
+    fn visit<'t>(node: &'t Node, name: &str, found: &mut Vec<&'t Place>) {
+        match &node.value {
+            Value::Table(table) => found.extend(keys_named(table, name)),
+            Value::Array(items) => items.iter().for_each(|item| visit(item, name, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    for (key, entry) in table {
+        if key == name {
+            found.push(&entry.key);
+        }
+        visit(&entry.node, name, &mut found);
+    }
+    found
 }
 
 fn table_of(table: &DeTable<'_>, source: usize) -> Table {

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
-use super::addresses::{
-    AbsolutePath, HostAddress, InterfaceName, Listen, RouterId, UrlPath, VipAddress, WebAddress,
-};
+use super::addresses::{AbsolutePath, HostAddress, InterfaceName, Listen, RouterId, VipAddress};
 use super::diagnostic::At;
 use super::document::{Node, Value};
 use super::read::{Leaf, Nesting, Read, Reader};
-use super::values::{
-    Asn, CheckTarget, CheckWords, CommunityWord, ConfigVersion, FamilyWord, HeaderTable, HoldTime, Int,
-    Method, OnErrorWord, OnFailureWord, OneOrMany, ReturnPathWord, StatusRange, Wait,
+use super::values::{Asn, ConfigVersion, HoldTime, Int, OneOrMany, Wait};
+use super::web::{HeaderTable, StatusRange, UrlPath, WebAddress};
+use super::words::{
+    CheckTarget, CheckWords, CommunityWord, FamilyWord, Method, OnErrorWord, OnFailureWord, ReturnPathWord,
 };
 
 /// What a changed key does to what is announced.

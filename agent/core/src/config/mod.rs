@@ -25,6 +25,8 @@ mod show;
 mod tests;
 mod validate;
 mod values;
+mod web;
+mod words;
 
 pub use diagnostic::{At, Diagnostic, Place, Related, Severity, Source};
 pub use diff::{Change, diff};

@@ -15,7 +15,7 @@ use super::document::join;
 use super::keys::{WrittenAnnounce, WrittenBgp, WrittenHost, WrittenPeer, WrittenService};
 use super::read::{Leaf, Written, read};
 use super::validate::validate;
-use super::values::{CheckWords, CommunityWord};
+use super::words::{CheckWords, CommunityWord};
 use super::{Announce, Bgp, Check, Config, Host, OnError, ReturnPath, Service};
 use crate::boundary::{CheckName, ServiceName};
 
@@ -115,6 +115,7 @@ impl Resolver<'_> {
         }
         let bgp = self.bgp(bgp, &services);
         let host = host(file.host.value().unwrap_or(&WrittenHost::default()));
+        self.vips_elsewhere(written, &host, facts);
         let complete = bgp.is_some() && !file.bgp.is_absent() && self.errors() == 0;
         let router_id = match &file.router_id {
             Leaf::Given(id) => Some(id.value.0),
@@ -135,6 +136,37 @@ impl Resolver<'_> {
         };
         let config = Config { router_id: router_id?, host, bgp: bgp?, services };
         complete.then_some(config)
+    }
+
+    /// `arp_ignore` lets an interface answer for its own addresses: there the guard cannot keep a VIP quiet.
+    fn vips_elsewhere(&mut self, written: &Written, host: &Host, facts: &HostFacts) {
+        for (name, service) in written.file.service.value().into_iter().flatten() {
+            let vips = service.value().and_then(|service| service.vips.value());
+            for (index, vip) in vips.into_iter().flatten().enumerate() {
+                let elsewhere = |at: &&InterfaceAddress| {
+                    at.address == vip.value.0 && at.interface != "lo" && at.interface != host.vip_interface
+                };
+                let Some(at) = facts.addresses.iter().find(elsewhere).filter(|at| at.address.is_ipv4())
+                else {
+                    continue;
+                };
+                let (address, interface, length) = (at.address, &at.interface, at.prefix_len);
+                let message =
+                    format!("{address} is an address of {interface}, where the LAN asks for it by ARP");
+                self.push(
+                    error(
+                        self.sources,
+                        &vip.place,
+                        format!("{}.vips[{index}]", join("service", name)),
+                        message,
+                    )
+                    .help(format!(
+                        "remove it from {interface}: `ip address del {address}/{length} dev {interface}`"
+                    ))
+                    .warning(),
+                );
+            }
+        }
     }
 
     fn shared_checks(&mut self, written: &Written) -> BTreeMap<String, Option<Check>> {
@@ -194,6 +226,22 @@ impl Resolver<'_> {
                 .filter(|service| service.peers.contains(&name))
                 .flat_map(|service| service.vips.iter().copied())
                 .collect();
+            if let Some(families) = peer.families.or(&defaults.families).given() {
+                let told = |vip: &&IpAddr| families.value.iter().any(|word| word.value.0 == family(**vip));
+                if let Some(vip) = vips.iter().find(|vip| !told(vip)) {
+                    let (key, missing) = (format!("{}.families", join("bgp.peer", &name.0)), family(*vip));
+                    self.push(
+                        error(
+                            self.sources,
+                            &families.place,
+                            key,
+                            format!("{vip} cannot be told without {missing}"),
+                        )
+                        .help(format!("add \"{missing}\", or leave this key out"))
+                        .warning(),
+                    );
+                }
+            }
             if let Some(peer) = peer_config(peer, defaults, asn, &vips) {
                 peers.insert(name, peer);
             }

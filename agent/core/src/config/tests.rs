@@ -450,3 +450,41 @@ fn every_known_name_of_a_community_is_one() {
         assert_eq!(communities.iter().map(Community::to_string).collect::<Vec<_>>(), [name]);
     }
 }
+
+#[test]
+fn what_toml_refuses_has_a_place_and_a_remedy_once() {
+    let first = |text: &str| {
+        refused(text)
+            .lines()
+            .find(|line| !line.contains("missing") && !line.contains("warning"))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert_eq!(
+        first("[bgp]\nasn = 1\nasn = 2\n"),
+        "c:3:1: set twice (first at c:2:1); remove one of the two"
+    );
+    assert_eq!(
+        first("[bgp]\n# \n[bgp] # again\n"),
+        "c:3:2: set twice (first at c:1:1); remove one of the two"
+    );
+    assert_eq!(first("x = 10.0.0.1"), "c:1:9: invalid float; put text, addresses and durations in quotes");
+    assert_eq!(first("[bgp"), "c:1:5: unclosed table, expected `]`; the file must be TOML (https://toml.io)");
+    assert_eq!(refused("x = { a = 1, b = }").matches("c:1:18").count(), 1);
+}
+
+#[test]
+fn a_vip_that_cannot_do_its_work_is_warned_of() {
+    let on_uplink = MINIMAL.replace("192.0.2.80", "10.0.1.11");
+    let text = format!("router_id = \"10.0.0.1\"\n{on_uplink}");
+    assert_eq!(
+        lines(&loaded(&text).warnings),
+        "config.toml:8:9: warning: service.web.vips[0]: 10.0.1.11 is an address of eth0, where the LAN asks for it by ARP; \
+         remove it from eth0: `ip address del 10.0.1.11/24 dev eth0`\n"
+    );
+    let text = MINIMAL.replace("asn = 65001", "asn = 65001\nfamilies = [\"ipv6\"]");
+    assert_eq!(
+        lines(&loaded(&text).warnings),
+        "config.toml:6:12: warning: bgp.peer.tor1.families: 192.0.2.80 cannot be told without ipv4; add \"ipv4\", or leave this key out\n"
+    );
+}

@@ -8,7 +8,7 @@ use super::document::join;
 use super::keys::{WrittenBgp, WrittenFile, WrittenPeer, WrittenService};
 use super::read::{Leaf, Written};
 use super::resolve::family;
-use super::values::CheckWords;
+use super::words::CheckWords;
 
 /// Everything that is wrong with what is written, whatever the host. What `read` found is not repeated.
 #[must_use]

@@ -1,0 +1,159 @@
+//! Keys that take words: closed sets, names of checks, communities.
+
+use anyvip_bgp::wire::{Community, Family, LargeCommunity};
+use serde_json::{Value as Json, json};
+
+use super::diagnostic::{At, did_you_mean};
+use super::document::{Node, Value};
+use super::keys::one_of;
+use super::read::{Read, Reader};
+use super::{HttpMethod, OnError, ReturnPath};
+
+/// A closed set of words.
+fn word<T: Copy>(node: &Node, path: &str, reader: &mut Reader<'_>, words: &[(&str, T)]) -> Option<T> {
+    let list: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    let choice = format!("\"{}\"", list.join("\" or \""));
+    let text = reader.string(node, path, &choice)?;
+    match words.iter().find(|(word, _)| *word == text) {
+        Some((_, value)) => Some(*value),
+        None => {
+            let help = match did_you_mean(text, list) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("write {choice}"),
+            };
+            reader.refuse(node, path, format!("{text:?} is not known here"), help)
+        }
+    }
+}
+
+macro_rules! words {
+    ( $( #[doc = $doc:literal] $name:ident ( $type:ty ) { $( $word:literal => $value:expr ),+ $(,)? } )+ ) => { $(
+        #[doc = $doc]
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub(crate) struct $name(pub(crate) $type);
+
+        impl Read for $name {
+            fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+                word(node, path, reader, &[$( ($word, $value) ),+]).map($name)
+            }
+
+            fn describe() -> String {
+                [$( concat!("`\"", $word, "\"`") ),+].join(" or ")
+            }
+
+            fn schema() -> Json {
+                one_of(&[$( $word ),+])
+            }
+        }
+    )+ };
+}
+
+words! {
+    /// `host.return_path`.
+    ReturnPathWord(ReturnPath) { "require" => ReturnPath::Require, "warn" => ReturnPath::Warn }
+    /// `service.on_error`.
+    OnErrorWord(OnError) { "hold" => OnError::Hold, "fail" => OnError::Fail }
+    /// Method of an HTTP check.
+    Method(HttpMethod) { "GET" => HttpMethod::Get, "HEAD" => HttpMethod::Head }
+    /// An address family.
+    FamilyWord(Family) { "ipv4" => Family::Ipv4, "ipv6" => Family::Ipv6 }
+    /// Whether a check is made per VIP.
+    CheckTarget(bool) { "vip" => true, "service" => false }
+}
+
+/// `service.on_failure`: `withdraw`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OnFailureWord;
+
+impl Read for OnFailureWord {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        if matches!(&node.value, Value::String(text) if text == "depreference") {
+            let message = "\"depreference\" is not supported by this version";
+            return reader.refuse(node, path, message, "write \"withdraw\" or remove this key");
+        }
+        word(node, path, reader, &[("withdraw", OnFailureWord)])
+    }
+
+    fn describe() -> String {
+        "`\"withdraw\"`".to_owned()
+    }
+
+    fn schema() -> Json {
+        one_of(&["withdraw"])
+    }
+}
+
+/// `service.checks`: names, or `none` (empty).
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum CheckWords {
+    None,
+    Named(Vec<At<String>>),
+}
+
+impl Read for CheckWords {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        match &node.value {
+            Value::String(text) if text == "none" => Some(CheckWords::None),
+            _ => Vec::read(node, path, reader).map(CheckWords::Named),
+        }
+    }
+
+    fn describe() -> String {
+        "array of string, or `\"none\"`".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [{ "const": "none" }, { "type": "array", "items": { "type": "string" } }] })
+    }
+}
+
+/// Standard or large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommunityWord {
+    Standard(Community),
+    Large(LargeCommunity),
+}
+
+/// Names to suggest; which number each one is, BGP knows.
+const WELL_KNOWN: [&str; 6] =
+    ["no-export", "no-advertise", "no-export-subconfed", "nopeer", "blackhole", "graceful-shutdown"];
+
+impl Read for CommunityWord {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(node, path, "a community like \"65001:100\"")?;
+        if let Ok(community) = text.parse() {
+            return Some(CommunityWord::Standard(community));
+        }
+        if let Ok(community) = text.parse() {
+            return Some(CommunityWord::Large(community));
+        }
+        let parts: Vec<&str> = text.split(':').collect();
+        match parts.as_slice() {
+            [asn, value] if asn.parse::<u32>().is_ok() && value.parse::<u32>().is_ok() => reader.refuse(
+                node,
+                path,
+                format!("{text:?} is no standard community: its halves go to 65535"),
+                format!("write a large community, for example \"{asn}:0:{value}\""),
+            ),
+            _ => {
+                let help = match did_you_mean(text, WELL_KNOWN) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => {
+                        "write \"ASN:VALUE\" (RFC 1997), \"ASN:VALUE:VALUE\" (RFC 8092) or a well-known name"
+                            .to_owned()
+                    }
+                };
+                reader.refuse(node, path, format!("{text:?} is no community"), help)
+            }
+        }
+    }
+
+    fn describe() -> String {
+        "community".to_owned()
+    }
+
+    fn schema() -> Json {
+        let names = WELL_KNOWN.join("|");
+        json!({ "type": "string", "pattern": format!("^([0-9]+:[0-9]+(:[0-9]+)?|{names})$") })
+    }
+}
