@@ -122,3 +122,87 @@ impl Receive {
 fn contains(path: &AsPath, asn: u32) -> bool {
     path.segments.iter().any(|segment| segment.asns.contains(&asn))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::wire::{AsSegment, AsSegmentKind, NextHop, PathAttributes, Reach};
+
+    const HOP: NextHop = NextHop::V4(Ipv4Addr::new(10, 0, 0, 9));
+
+    fn prefixes(text: &str) -> Vec<IpNet> {
+        text.split_whitespace().map(|prefix| prefix.parse().unwrap()).collect()
+    }
+
+    fn update(withdrawn: &str, announced: &str, asns: &[u32]) -> Update {
+        let path = AsSegment { kind: AsSegmentKind::Sequence, asns: asns.to_vec() };
+        Update {
+            withdrawn: prefixes(withdrawn),
+            reach: vec![Reach { family: Family::Ipv4, next_hop: HOP, prefixes: prefixes(announced) }],
+            attributes: PathAttributes {
+                as_path: AsPath { segments: vec![path] },
+                ..PathAttributes::default()
+            },
+            ..Update::default()
+        }
+    }
+
+    fn told(learned: &Learned) -> Vec<(String, bool)> {
+        learned.changes.iter().map(|(prefix, route)| (prefix.to_string(), route.is_some())).collect()
+    }
+
+    #[test]
+    fn the_same_route_again_changes_nothing_and_a_withdrawal_of_nothing_neither() {
+        let mut rib = AdjRibIn::new(Receive::All, 65000);
+        assert_eq!(told(&rib.learn(update("", "192.0.2.1/32", &[1]))), [("192.0.2.1/32".to_owned(), true)]);
+        assert!(rib.learn(update("192.0.2.9/32", "192.0.2.1/32", &[1])).changes.is_empty());
+        assert_eq!(rib.routes().len(), 1);
+    }
+
+    /// RFC 4271 §4.3.
+    #[test]
+    fn a_prefix_both_withdrawn_and_announced_is_announced() {
+        let mut rib = AdjRibIn::new(Receive::All, 65000);
+        let _ = rib.learn(update("", "192.0.2.1/32", &[1]));
+        let learned = rib.learn(update("192.0.2.1/32", "192.0.2.1/32", &[1]));
+        assert_eq!(told(&learned), [("192.0.2.1/32".to_owned(), true)]);
+        assert_eq!(rib.routes().len(), 1);
+    }
+
+    /// RFC 4271 §9.1.2.
+    #[test]
+    fn a_looped_path_takes_the_place_of_the_route_before_and_is_not_kept() {
+        let mut rib = AdjRibIn::new(Receive::All, 65000);
+        let _ = rib.learn(update("", "192.0.2.1/32", &[1]));
+        let learned = rib.learn(update("", "192.0.2.1/32 192.0.2.2/32", &[1, 65000]));
+        assert_eq!(told(&learned), [("192.0.2.1/32".to_owned(), false)]);
+        assert_eq!((learned.heard, learned.dropped), (2, 2));
+        assert!(rib.routes().is_empty());
+    }
+
+    #[test]
+    fn asking_for_less_forgets_and_says_so_and_only_asking_for_more_needs_the_peer() {
+        let only = |text| Receive::Only(prefixes(text).into_iter().collect());
+        let mut rib = AdjRibIn::new(Receive::All, 65000);
+        let _ = rib.learn(update("", "192.0.2.1/32 192.0.2.2/32", &[1]));
+        let changes = rib.ask_for(only("192.0.2.2/32"));
+        assert_eq!(changes, [(prefixes("192.0.2.1/32")[0], None)]);
+        assert!(only("192.0.2.1/32").asks_more_than(&Receive::Nothing));
+        assert!(only("192.0.2.1/32 192.0.2.2/32").asks_more_than(&only("192.0.2.1/32")));
+        assert!(!only("192.0.2.1/32").asks_more_than(&only("192.0.2.1/32 192.0.2.2/32")));
+        assert!(!only("").asks_more_than(&Receive::Nothing));
+        assert!(!Receive::Nothing.asks_more_than(&Receive::All));
+        assert!(Receive::All.asks_more_than(&only("192.0.2.1/32")));
+    }
+
+    #[test]
+    fn a_family_or_everything_may_be_forgotten_at_once() {
+        let mut rib = AdjRibIn::new(Receive::All, 65000);
+        let _ = rib.learn(update("", "192.0.2.1/32 192.0.2.2/32", &[1]));
+        assert!(rib.forget_family(Family::Ipv6).is_empty());
+        assert_eq!(rib.forget_all().len(), 2);
+        assert!(rib.routes().is_empty());
+    }
+}

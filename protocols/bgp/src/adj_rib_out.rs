@@ -271,3 +271,6 @@ fn prepend(path: &mut AsPath, asn: u32, times: usize) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

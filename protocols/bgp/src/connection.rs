@@ -10,19 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::adj_rib_in::AdjRibIn;
 use crate::adj_rib_out::{AdjRibOut, Batch, Origination};
-use crate::wire::{AfiSafi, Capability, Codec, Family, Framer, Message, Notification, Open, Update};
+use crate::negotiation::{negotiate, offer};
+use crate::wire::{AfiSafi, Codec, Family, Framer, Message, Notification, Open, Update};
 use crate::{Action, ConnectionId, PeerConfig, PeerState, SessionFacts};
 
 /// RFC 4271 §8.2.2 suggests four minutes for the HoldTimer in OpenSent. A peer on a data-centre link that has not
 /// answered an OPEN for half a minute will not, and until then nothing else is tried.
 pub(crate) const OPEN_HOLD_TIME: Duration = Duration::from_secs(30);
-/// RFC 9687 §3.2: the SendHoldTimer is the greater of this and twice the hold time.
+/// RFC 9687 §3: the SendHoldTimer is the greater of this and twice the hold time.
 pub(crate) const LEAST_SEND_HOLD_TIME: Duration = Duration::from_secs(8 * 60);
-/// RFC 4271 §4.2: a hold time is zero or at least three seconds.
-const LEAST_HOLD_TIME: u16 = 3;
-/// AFI of an IPv6 next hop (RFC 8950 §4).
-const AFI_IPV6: u16 = 2;
-
 /// Our own end, the same for all peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Local {
@@ -362,7 +358,7 @@ impl Connection {
         matches!(self.writing, Writing::InFlight { .. })
     }
 
-    /// RFC 9687 §3.2.
+    /// RFC 9687 §3.
     fn send_hold_time(&self) -> Duration {
         let hold_time = self.facts().and_then(|facts| facts.hold_time).unwrap_or_default();
         LEAST_SEND_HOLD_TIME.max(2 * hold_time)
@@ -410,71 +406,4 @@ impl Timers {
         let third = self.hold_time / 3;
         self.keepalive_timer = now + seed.between(third * 3 / 4, third);
     }
-}
-
-/// Our OPEN. No graceful restart: a peer must drop our routes the moment the session ends.
-fn offer(ours: Local, config: &PeerConfig) -> Open {
-    let mut capabilities: Vec<Capability> =
-        config.families.iter().map(|family| Capability::Multiprotocol(AfiSafi::from(*family))).collect();
-    capabilities.push(Capability::RouteRefresh);
-    if config.families.contains(&Family::Ipv4) {
-        let ipv4 = AfiSafi::from(Family::Ipv4);
-        capabilities.push(Capability::ExtendedNextHop(vec![(ipv4, AFI_IPV6)]));
-    }
-    capabilities.push(Capability::FourOctetAs(ours.asn));
-    Open::new(ours.asn, offered_hold_time(config), ours.router_id, capabilities)
-}
-
-/// RFC 4271 §4.2: whole seconds, zero or at least three.
-fn offered_hold_time(config: &PeerConfig) -> u16 {
-    config.hold_time.map_or(0, |time| u16::try_from(time.as_secs()).unwrap_or(u16::MAX).max(LEAST_HOLD_TIME))
-}
-
-/// RFC 4271 §6.2, in its order, and what both OPENs together mean.
-fn negotiate(
-    open: &Open,
-    ours: Local,
-    config: &PeerConfig,
-    local: SocketAddr,
-    remote: SocketAddr,
-) -> Result<SessionFacts, Notification> {
-    if open.real_asn() != config.asn {
-        return Err(Notification::bad_peer_as());
-    }
-    if (1..LEAST_HOLD_TIME).contains(&open.hold_time) {
-        return Err(Notification::unacceptable_hold_time());
-    }
-    // RFC 6286 §2.2: not zero, and within one AS not our own.
-    let same = open.router_id == ours.router_id && config.asn == ours.asn;
-    if open.router_id.is_unspecified() || same {
-        return Err(Notification::bad_bgp_identifier());
-    }
-    // RFC 4271 §4.2: the smaller of both; zero is the smallest and means none.
-    let hold_time = open.hold_time.min(offered_hold_time(config));
-    let told = |wanted: &Capability| open.capabilities.contains(wanted);
-    let speaks_multiprotocol = open.capabilities.iter().any(|c| matches!(c, Capability::Multiprotocol(_)));
-    // RFC 4760 §8: without the capability a peer speaks IPv4 unicast.
-    let offered = |family: &Family| match speaks_multiprotocol {
-        true => told(&Capability::Multiprotocol(AfiSafi::from(*family))),
-        false => *family == Family::Ipv4,
-    };
-    let families: BTreeSet<Family> = config.families.iter().copied().filter(offered).collect();
-    let ipv4_over_ipv6 = open.capabilities.iter().any(|capability| match capability {
-        Capability::ExtendedNextHop(list) => list.contains(&(AfiSafi::from(Family::Ipv4), AFI_IPV6)),
-        _ => false,
-    });
-    Ok(SessionFacts {
-        local,
-        remote,
-        router_id: open.router_id,
-        hold_time: (hold_time > 0).then(|| Duration::from_secs(u64::from(hold_time))),
-        extended_next_hop: families
-            .iter()
-            .copied()
-            .filter(|family| *family == Family::Ipv4 && ipv4_over_ipv6)
-            .collect(),
-        families,
-        four_octet_as: open.capabilities.iter().any(|c| matches!(c, Capability::FourOctetAs(_))),
-        route_refresh: told(&Capability::RouteRefresh),
-    })
 }

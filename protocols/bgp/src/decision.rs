@@ -104,3 +104,110 @@ impl AsPath {
         self.segments.iter().map(|segment| hops(segment.kind, &segment.asns)).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{AsSegment, NextHop, Origin, PathAttributes};
+
+    const ALL: Multipath = Multipath { limit: 64, relax: true };
+
+    fn route(asns: &[u32]) -> ReceivedRoute {
+        let segments = match asns {
+            [] => Vec::new(),
+            _ => vec![AsSegment { kind: AsSegmentKind::Sequence, asns: asns.to_vec() }],
+        };
+        let attributes = PathAttributes { as_path: AsPath { segments }, ..PathAttributes::default() };
+        ReceivedRoute { next_hop: NextHop::V4(Ipv4Addr::new(10, 0, 0, 9)), attributes }
+    }
+
+    fn from(last: u8, route: &ReceivedRoute) -> Candidate<'_> {
+        let address = Ipv4Addr::new(10, 0, 0, last);
+        Candidate { route, peer: IpAddr::V4(address), router_id: address, external: true, interior_cost: 0 }
+    }
+
+    fn best(candidates: &[Candidate<'_>]) -> usize {
+        select(candidates, ALL).unwrap().best
+    }
+
+    #[test]
+    fn of_no_routes_none_is_chosen() {
+        assert_eq!(select(&[], ALL), None);
+    }
+
+    /// RFC 4271 §9.1.1.
+    #[test]
+    fn the_highest_local_pref_wins_among_internal_routes_whatever_the_path() {
+        let (short, mut long) = (route(&[1]), route(&[1, 2, 3]));
+        long.attributes.local_pref = Some(200);
+        let internal = |last, route| Candidate { external: false, ..from(last, route) };
+        assert_eq!(best(&[internal(1, &short), internal(2, &long)]), 1);
+        assert_eq!(best(&[from(1, &short), from(2, &long)]), 0, "an external peer has no say in it");
+    }
+
+    /// RFC 4271 §9.1.2.2 a and b.
+    #[test]
+    fn the_shortest_path_wins_then_the_lowest_origin() {
+        let (long, short, mut egp) = (route(&[1, 2]), route(&[3]), route(&[4]));
+        egp.attributes.origin = Origin::Egp;
+        assert_eq!(best(&[from(1, &long), from(2, &egp), from(3, &short)]), 2);
+        let mut set = route(&[1]);
+        let many = AsSegment { kind: AsSegmentKind::Set, asns: vec![7, 8, 9] };
+        set.attributes.as_path.segments.push(many);
+        assert_eq!(set.attributes.as_path.length(), 2, "an AS_SET is one hop");
+    }
+
+    /// RFC 4271 §9.1.2.2 c.
+    #[test]
+    fn med_decides_only_among_routes_of_the_same_neighbour() {
+        let with = |asn, med| {
+            let mut route = route(&[asn]);
+            route.attributes.med = med;
+            route
+        };
+        let (dear, cheap, other) = (with(1, Some(20)), with(1, None), with(2, Some(99)));
+        let chosen = select(&[from(1, &dear), from(2, &cheap), from(3, &other)], ALL).unwrap();
+        assert_eq!((chosen.best, chosen.multipath), (1, vec![1, 2]));
+    }
+
+    /// RFC 4271 §9.1.2.2 d to g.
+    #[test]
+    fn external_beats_internal_then_cost_then_identifier_then_address() {
+        let same = route(&[1]);
+        let internal = Candidate { external: false, ..from(1, &same) };
+        assert_eq!(best(&[internal, from(2, &same)]), 1);
+        let far = Candidate { interior_cost: 10, ..from(1, &same) };
+        assert_eq!(best(&[far, from(2, &same)]), 1);
+        assert_eq!(best(&[from(3, &same), from(2, &same)]), 1);
+        let twin = Candidate { peer: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), ..from(2, &same) };
+        assert_eq!(best(&[from(2, &same), twin]), 1);
+    }
+
+    #[test]
+    fn equal_routes_share_in_the_order_of_their_peers_however_they_are_given() {
+        let routes = [route(&[65001]), route(&[65002]), route(&[65003]), route(&[65004, 1])];
+        let mut candidates: Vec<_> = (1..=4u8).zip(&routes).map(|(last, route)| from(last, route)).collect();
+        let peers = |candidates: &[Candidate<'_>]| {
+            let chosen = select(candidates, ALL).unwrap();
+            chosen.multipath.iter().map(|at| candidates[*at].peer).collect::<Vec<_>>()
+        };
+        let first = peers(&candidates);
+        assert_eq!(first.len(), 3, "a longer path does not share");
+        for _ in 0..4 {
+            candidates.rotate_left(1);
+            assert_eq!(peers(&candidates), first);
+        }
+    }
+
+    #[test]
+    fn without_relax_only_equal_paths_share_and_the_limit_keeps_the_best() {
+        let (one, two) = (route(&[65001]), route(&[65002]));
+        let candidates = [from(3, &two), from(2, &one), from(1, &two)];
+        let strict = select(&candidates, Multipath { limit: 64, relax: false }).unwrap();
+        assert_eq!((strict.best, strict.multipath), (2, vec![2, 0]));
+        for limit in [0, 1] {
+            let single = select(&candidates, Multipath { limit, relax: true }).unwrap();
+            assert_eq!(single.multipath, [2]);
+        }
+    }
+}

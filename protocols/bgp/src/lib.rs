@@ -4,12 +4,23 @@
 //!
 //! - [`boundary`]: every [`Event`] that enters and every [`Action`] that leaves, on one page.
 //! - [`Speaker`]: the machine. It owns one `PeerFsm` per configured peer and one agenda of their deadlines.
-//! - `PeerFsm`: one peer. It owns up to two `Connection`s, initiated and accepted, settles their collision
-//!   (RFC 4271 §6.8, RFC 6286), and owns the peer's wanted set, `AdjRibOut` and, where asked for, `AdjRibIn`.
-//! - `Connection`: one TCP session from OpenSent on, with its hold, keepalive and send-hold deadlines.
+//! - `PeerFsm`: one peer: when to connect (`RetryPolicy`), what its messages cause, how its sessions end.
+//! - `Connections`: its one or two `Connection`s, initiated and accepted, and which stays (RFC 4271 §6.8, RFC 6286).
+//! - `Connection`: one TCP connection from OpenSent on. Each state owns its hold, keepalive and send-hold deadlines and
+//!   what was negotiated; an Established one owns the session's `AdjRibOut` and `AdjRibIn`.
 //! - `AdjRibOut`: what the peer was told, against what it should know; grouped by equal attributes.
+//! - `AdjRibIn`: what the peer told us, as far as it was asked for.
+//! - [`status`]: read-only views of all that.
 //! - [`wire`]: one file per message; `wire::Framer` cuts the byte stream.
 //! - [`decision`]: best path and multipath as a pure function, for routers (the agent never calls it).
+//!
+//! # Life of a message
+//!
+//! In: `Event::Received` → `Framer` cuts → `Message::decode` → `Connection` moves its state and timers → `PeerFsm` acts
+//! on what was heard → `AdjRibIn` → `Action::RoutesChanged`.
+//!
+//! Out: `Event::Wanted` → `AdjRibOut` notes the difference → at the end of the turn, unless a `Send` is in flight,
+//! `Connection` writes one batch of whole messages → `Action::Send` … `Event::Sent` → `Action::Advertised`, next batch.
 //!
 //! # RFCs
 //!
@@ -21,9 +32,11 @@ mod adj_rib_out;
 pub mod boundary;
 mod connect_retry;
 mod connection;
+mod connections;
 pub mod decision;
 mod effects;
 pub mod error;
+mod negotiation;
 mod peer_fsm;
 mod speaker;
 pub mod status;

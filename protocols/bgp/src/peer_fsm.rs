@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::adj_rib_in::Changes;
 use crate::connect_retry::{RetryPolicy, is_error};
-use crate::connection::{Connection, Ending, Heard, Local, Session};
+use crate::connection::{Connection, Ending, Heard, Local};
+use crate::connections::{Connections, Initiated, Side};
 use crate::effects::{Effects, GUARD_TIME};
 use crate::error::Severity;
 use crate::status::{Counters, LastError, PeerView};
@@ -24,45 +25,13 @@ pub(crate) struct PeerFsm {
     ours: Local,
     config: PeerConfig,
     seed: Seed,
-    initiated: Initiated,
-    accepted: Option<Connection>,
+    connections: Connections,
     stopped: bool,
     retry: RetryPolicy,
     state: PeerState,
     since: Time,
     last_error: Option<LastError>,
     counters: Counters,
-}
-
-/// Our own attempt.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-enum Initiated {
-    /// None: we only listen, are stopped, or the accepted connection serves.
-    Resting,
-    /// ConnectRetryTimer runs; `damped` after an error, which RFC 4271 §8.1 calls peer oscillation damping.
-    Waiting { connect_retry_timer: Time, damped: bool },
-    /// [`Action::Connect`] is not answered yet.
-    Connecting { connection: ConnectionId, guard: Time },
-    /// It stands.
-    Open(Box<Connection>),
-}
-
-/// Which of the two connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Initiated,
-    Accepted,
-}
-
-impl Side {
-    const BOTH: [Side; 2] = [Side::Initiated, Side::Accepted];
-
-    fn other(self) -> Side {
-        match self {
-            Side::Initiated => Side::Accepted,
-            Side::Accepted => Side::Initiated,
-        }
-    }
 }
 
 impl PeerFsm {
@@ -72,8 +41,7 @@ impl PeerFsm {
             ours,
             config,
             seed,
-            initiated: Initiated::Resting,
-            accepted: None,
+            connections: Connections::default(),
             stopped: false,
             retry: RetryPolicy::default(),
             state: PeerState::Idle,
@@ -99,7 +67,7 @@ impl PeerFsm {
         if resets {
             let reason = Notification::cease(Notification::OTHER_CONFIGURATION_CHANGE, None);
             self.close_all(&reason, fx);
-            self.initiated = Initiated::Resting;
+            self.connections.initiated = Initiated::Resting;
             self.retry = RetryPolicy::default();
             self.start(fx);
             return;
@@ -107,8 +75,8 @@ impl PeerFsm {
         if former.receive != self.config.receive {
             self.receive_differently(&former, fx);
         }
-        if !self.config.connect && matches!(self.initiated, Initiated::Waiting { .. }) {
-            self.initiated = Initiated::Resting;
+        if !self.config.connect && matches!(self.connections.initiated, Initiated::Waiting { .. }) {
+            self.connections.initiated = Initiated::Resting;
         }
         if self.config.connect && !former.connect && self.live_state() <= PeerState::Active {
             self.connect(fx);
@@ -120,13 +88,13 @@ impl PeerFsm {
     pub(crate) fn stop(&mut self, last: &Notification, fx: &mut Effects) {
         self.stopped = true;
         self.close_all(last, fx);
-        self.initiated = Initiated::Resting;
+        self.connections.initiated = Initiated::Resting;
         self.note_state(fx);
     }
 
     /// All routes that the peer shall know. Without an Established session there is nobody to tell.
     pub(crate) fn want(&mut self, routes: BTreeMap<IpNet, RouteAttributes>, fx: &mut Effects) {
-        if let Some(session) = self.session_mut() {
+        if let Some(session) = self.connections.session_mut() {
             session.adj_rib_out.want(routes);
         }
         self.settle(fx);
@@ -138,26 +106,26 @@ impl PeerFsm {
         ends: (SocketAddr, SocketAddr),
         fx: &mut Effects,
     ) -> bool {
-        match &self.initiated {
+        match &self.connections.initiated {
             Initiated::Connecting { connection: asked, .. } if *asked == connection => {}
             _ => return false,
         }
-        if self.accepted_serves() {
+        if self.connections.accepted_serves() {
             // The peer's own connection is about to win or has won. Ours has said nothing yet: it goes quietly, so
             // that the two ends cannot each close the connection that the other one keeps.
             fx.connections.remove(&connection);
             fx.actions.push(Action::Close { connection });
-            self.initiated = Initiated::Resting;
+            self.connections.initiated = Initiated::Resting;
         } else {
             let connection = Connection::new(fx.now, connection, ends, self.ours, &self.config);
-            self.initiated = Initiated::Open(Box::new(connection));
+            self.connections.initiated = Initiated::Open(Box::new(connection));
         }
         self.settle(fx);
         true
     }
 
     pub(crate) fn connect_failed(&mut self, connection: ConnectionId, failure: Failure, fx: &mut Effects) {
-        match &self.initiated {
+        match &self.connections.initiated {
             Initiated::Connecting { connection: asked, .. } if *asked == connection => {}
             _ => return,
         }
@@ -177,7 +145,7 @@ impl PeerFsm {
             // RFC 4271 §6.8: a collision with an Established connection closes the newly created one. A peer that
             // connects may have lost the old one without a word: a KEEPALIVE makes its kernel say so at once.
             for side in Side::BOTH {
-                if let Some(connection) = self.connection_mut(side) {
+                if let Some(connection) = self.connections.get_mut(side) {
                     connection.keep_alive();
                 }
             }
@@ -188,14 +156,14 @@ impl PeerFsm {
         // A peer that connects again has given up its former connection, whatever TCP still believes.
         self.close_loser(Side::Accepted, fx);
         fx.connections.insert(connection, self.name.clone());
-        self.accepted = Some(Connection::new(fx.now, connection, ends, self.ours, &self.config));
+        self.connections.accepted = Some(Connection::new(fx.now, connection, ends, self.ours, &self.config));
         self.settle(fx);
         Ok(())
     }
 
     pub(crate) fn received(&mut self, connection: ConnectionId, bytes: &[u8], fx: &mut Effects) {
-        let Some(side) = self.side_of(connection) else { return };
-        if let Some(connection) = self.connection_mut(side) {
+        let Some(side) = self.connections.side_of(connection) else { return };
+        if let Some(connection) = self.connections.get_mut(side) {
             connection.push(bytes);
         }
         while let Some(heard) = self.next_message(side, connection, fx.now) {
@@ -211,8 +179,8 @@ impl PeerFsm {
     }
 
     pub(crate) fn sent(&mut self, connection: ConnectionId, fx: &mut Effects) {
-        let Some(side) = self.side_of(connection) else { return };
-        let Some(connection) = self.connection_mut(side) else { return };
+        let Some(side) = self.connections.side_of(connection) else { return };
+        let Some(connection) = self.connections.get_mut(side) else { return };
         let (announced, withdrawn) = connection.sent();
         if !announced.is_empty() || !withdrawn.is_empty() {
             fx.actions.push(Action::Advertised { peer: self.name.clone(), announced, withdrawn });
@@ -222,19 +190,19 @@ impl PeerFsm {
 
     /// The connection ended from outside.
     pub(crate) fn closed(&mut self, connection: ConnectionId, failure: Failure, fx: &mut Effects) {
-        let Some(side) = self.side_of(connection) else { return };
+        let Some(side) = self.connections.side_of(connection) else { return };
         fx.connections.remove(&connection);
-        if let Some(connection) = self.take(side) {
+        if let Some(connection) = self.connections.take(side) {
             self.ended(side, connection, DownReason::Connection(failure), fx);
         }
         self.settle(fx);
     }
 
     pub(crate) fn deadline_reached(&mut self, fx: &mut Effects) {
-        match self.initiated {
+        match self.connections.initiated {
             Initiated::Waiting { connect_retry_timer, .. } if connect_retry_timer <= fx.now => {
-                if self.accepted_serves() {
-                    self.initiated = Initiated::Resting;
+                if self.connections.accepted_serves() {
+                    self.connections.initiated = Initiated::Resting;
                 } else {
                     self.connect(fx);
                 }
@@ -248,7 +216,7 @@ impl PeerFsm {
             _ => {}
         }
         for side in Side::BOTH {
-            let slot = slot(&mut self.initiated, &mut self.accepted, side);
+            let slot = self.connections.get_mut(side);
             if let Some(ending) = slot.and_then(|c| c.deadline_reached(fx.now, &mut self.seed)) {
                 self.end(side, ending, fx);
             }
@@ -257,21 +225,14 @@ impl PeerFsm {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let initiated = match &self.initiated {
-            Initiated::Resting => None,
-            Initiated::Waiting { connect_retry_timer, .. } => Some(*connect_retry_timer),
-            Initiated::Connecting { guard, .. } => Some(*guard),
-            Initiated::Open(connection) => connection.next_deadline(),
-        };
-        let accepted = self.accepted.as_ref().and_then(Connection::next_deadline);
-        [initiated, accepted].into_iter().flatten().min()
+        self.connections.next_deadline()
     }
 
     /// A bug was found in this peer's state: its session is the price (never the process).
     pub(crate) fn reset(&mut self, fx: &mut Effects) {
         self.counters.bugs += 1;
         self.close_all(&Notification::cease(Notification::ADMINISTRATIVE_RESET, None), fx);
-        self.initiated = Initiated::Resting;
+        self.connections.initiated = Initiated::Resting;
         self.schedule_retry(fx);
         self.settle(fx);
     }
@@ -288,13 +249,13 @@ impl PeerFsm {
 
     pub(crate) fn view(&self) -> PeerView<'_> {
         let established =
-            Side::BOTH.into_iter().find_map(|side| self.connection(side).and_then(Connection::session));
+            Side::BOTH.into_iter().find_map(|side| self.connections.get(side).and_then(Connection::session));
         PeerView {
             name: &self.name,
             config: &self.config,
             state: self.state,
             since: self.since,
-            next_try: match self.initiated {
+            next_try: match self.connections.initiated {
                 Initiated::Waiting { connect_retry_timer, .. } => Some(connect_retry_timer),
                 _ => None,
             },
@@ -305,56 +266,11 @@ impl PeerFsm {
         }
     }
 
-    // RFC 4271 §8.2.1.4: the two connections of a peer.
-
-    fn connection(&self, side: Side) -> Option<&Connection> {
-        match (side, &self.initiated) {
-            (Side::Accepted, _) => self.accepted.as_ref(),
-            (Side::Initiated, Initiated::Open(connection)) => Some(connection),
-            (Side::Initiated, _) => None,
-        }
-    }
-
-    fn connection_mut(&mut self, side: Side) -> Option<&mut Connection> {
-        slot(&mut self.initiated, &mut self.accepted, side)
-    }
-
-    /// Of at most one: a collision is settled before either connection is Established.
-    fn session_mut(&mut self) -> Option<&mut Session> {
-        let accepted = self.accepted.as_mut().and_then(Connection::session_mut);
-        match &mut self.initiated {
-            Initiated::Open(connection) => connection.session_mut().or(accepted),
-            _ => accepted,
-        }
-    }
-
-    fn side_of(&self, id: ConnectionId) -> Option<Side> {
-        let is = |side: &Side| self.connection(*side).is_some_and(|connection| connection.id == id);
-        Side::BOTH.into_iter().find(is)
-    }
-
-    fn take(&mut self, side: Side) -> Option<Connection> {
-        match side {
-            Side::Accepted => self.accepted.take(),
-            Side::Initiated => match std::mem::replace(&mut self.initiated, Initiated::Resting) {
-                Initiated::Open(connection) => Some(*connection),
-                other => {
-                    self.initiated = other;
-                    None
-                }
-            },
-        }
-    }
-
     fn next_message(&mut self, side: Side, id: ConnectionId, now: Time) -> Option<Heard> {
-        let connection = slot(&mut self.initiated, &mut self.accepted, side);
+        let connection = self.connections.get_mut(side);
         // A message may have ended the connection that the next ones came on.
         let connection = connection.filter(|connection| connection.id == id)?;
         connection.next(now, self.ours, &self.config, &mut self.seed)
-    }
-
-    fn accepted_serves(&self) -> bool {
-        self.accepted.as_ref().is_some_and(|connection| connection.state() >= PeerState::OpenConfirm)
     }
 
     // What messages cause.
@@ -362,20 +278,10 @@ impl PeerFsm {
     /// An acceptable OPEN: RFC 4271 §6.8. The other connection counts from OpenSent on, since the peer's identifier
     /// is known by now; both ends come to the same answer before either says KEEPALIVE.
     fn opened(&mut self, side: Side, fx: &mut Effects) {
-        let Some(theirs) = self.connection(side).and_then(Connection::facts).map(|facts| facts.router_id)
-        else {
-            return;
-        };
-        let keep = match self.connection(side.other()).map(Connection::state) {
-            None => side,
-            Some(PeerState::Established) => side.other(),
-            // RFC 6286 §2.3: equal identifiers are settled by the AS number.
-            Some(_) if (self.ours.router_id, self.ours.asn) > (theirs, self.config.asn) => Side::Initiated,
-            Some(_) => Side::Accepted,
-        };
+        let keep = self.connections.to_keep(side, self.ours, self.config.asn);
         self.close_loser(keep.other(), fx);
         if keep == side
-            && let Some(connection) = self.connection_mut(side)
+            && let Some(connection) = self.connections.get_mut(side)
         {
             connection.keep_alive();
         }
@@ -383,12 +289,12 @@ impl PeerFsm {
 
     fn established(&mut self, side: Side, fx: &mut Effects) {
         self.close_loser(side.other(), fx);
-        if side == Side::Accepted && matches!(self.initiated, Initiated::Waiting { .. }) {
-            self.initiated = Initiated::Resting;
+        if side == Side::Accepted && matches!(self.connections.initiated, Initiated::Waiting { .. }) {
+            self.connections.initiated = Initiated::Resting;
         }
         self.counters.established += 1;
         self.note_state(fx);
-        if let Some(facts) = self.connection(side).and_then(Connection::facts).cloned() {
+        if let Some(facts) = self.connections.get(side).and_then(Connection::facts).cloned() {
             fx.actions.push(Action::SessionUp { peer: self.name.clone(), facts });
         }
     }
@@ -397,7 +303,7 @@ impl PeerFsm {
         self.counters.updates_in += 1;
         self.counters.malformed += update.errors.len() as u64;
         let errors = std::mem::take(&mut update.errors);
-        let Some(session) = self.connection_mut(side).and_then(Connection::session_mut) else { return };
+        let Some(session) = self.connections.get_mut(side).and_then(Connection::session_mut) else { return };
         let learned = session.adj_rib_in.learn(update);
         let mut changes = learned.changes;
         for error in &errors {
@@ -417,7 +323,7 @@ impl PeerFsm {
         let receive = self.config.receive.clone();
         let more = receive.asks_more_than(&former.receive);
         for side in Side::BOTH {
-            let Some(connection) = self.connection_mut(side) else { continue };
+            let Some(connection) = self.connections.get_mut(side) else { continue };
             let Some(session) = connection.session_mut() else { continue };
             let changes = session.adj_rib_in.ask_for(receive.clone());
             let answers = session.facts.route_refresh;
@@ -442,14 +348,14 @@ impl PeerFsm {
     // How connections end.
 
     fn end(&mut self, side: Side, ending: Ending, fx: &mut Effects) {
-        let Some(connection) = self.take(side) else { return };
+        let Some(connection) = self.connections.take(side) else { return };
         let reason = close(&connection, ending, fx);
         self.ended(side, connection, reason, fx);
     }
 
     /// Closes the connection that lost a collision; the other one goes on, so nothing is reported.
     fn close_loser(&mut self, side: Side, fx: &mut Effects) {
-        if let Some(connection) = self.take(side) {
+        if let Some(connection) = self.connections.take(side) {
             let last = Notification::cease(Notification::CONNECTION_COLLISION_RESOLUTION, None);
             close(&connection, Ending::Say(last), fx);
         }
@@ -458,12 +364,12 @@ impl PeerFsm {
     /// Closes all there is, and reports it as one end. Does not schedule another try.
     fn close_all(&mut self, last: &Notification, fx: &mut Effects) {
         let was = self.live_state();
-        if let Initiated::Connecting { connection, .. } = self.initiated {
+        if let Initiated::Connecting { connection, .. } = self.connections.initiated {
             // Should it still come to stand, it is unknown and closed.
             fx.connections.remove(&connection);
         }
         for side in Side::BOTH {
-            if let Some(mut connection) = self.take(side) {
+            if let Some(mut connection) = self.connections.take(side) {
                 close(&connection, Ending::Say(last.clone()), fx);
                 self.forget_routes(&mut connection, fx);
             }
@@ -477,7 +383,7 @@ impl PeerFsm {
         let lasted = connection.session().map(|session| fx.now.since(session.since));
         self.forget_routes(&mut connection, fx);
         self.retry.session_lasted(lasted);
-        let other = self.connection(side.other()).is_some();
+        let other = self.connections.get(side.other()).is_some();
         if other {
             // It lost a collision, whatever words were used: nothing is wrong with the peer.
             self.schedule_retry(fx);
@@ -497,10 +403,10 @@ impl PeerFsm {
     }
 
     fn attempt_failed(&mut self, failure: Failure, fx: &mut Effects) {
-        self.initiated = Initiated::Resting;
+        self.connections.initiated = Initiated::Resting;
         let reason = DownReason::Connection(failure);
         self.schedule_after(&reason, fx);
-        if self.accepted.is_none() {
+        if self.connections.accepted.is_none() {
             self.note_down(false, reason, fx);
         }
     }
@@ -533,8 +439,10 @@ impl PeerFsm {
         }
         // A retry time of zero would be a busy loop.
         let next = fx.now + wait.max(Duration::from_millis(1));
-        match &mut self.initiated {
-            Initiated::Resting => self.initiated = Initiated::Waiting { connect_retry_timer: next, damped },
+        match &mut self.connections.initiated {
+            Initiated::Resting => {
+                self.connections.initiated = Initiated::Waiting { connect_retry_timer: next, damped }
+            }
             Initiated::Waiting { connect_retry_timer, damped: was } => {
                 *connect_retry_timer = next.max(*connect_retry_timer);
                 *was |= damped;
@@ -548,7 +456,7 @@ impl PeerFsm {
         *fx.next_connection += 1;
         fx.connections.insert(connection, self.name.clone());
         self.counters.connects += 1;
-        self.initiated = Initiated::Connecting { connection, guard: fx.now + GUARD_TIME };
+        self.connections.initiated = Initiated::Connecting { connection, guard: fx.now + GUARD_TIME };
         fx.actions.push(Action::Connect {
             connection,
             peer: self.name.clone(),
@@ -561,32 +469,21 @@ impl PeerFsm {
 
     /// Writes what became due and tells the state.
     fn settle(&mut self, fx: &mut Effects) {
-        let resting = matches!(self.initiated, Initiated::Resting);
-        if resting && self.accepted.is_none() {
-            // The accepted connection that we rested for is gone by collision or refusal.
+        let resting = matches!(self.connections.initiated, Initiated::Resting);
+        if self.config.connect && resting && self.connections.accepted.is_none() {
+            // The connection that we rested for is gone without an end to report.
             self.schedule_retry(fx);
         }
         for side in Side::BOTH {
-            if let Some(connection) = slot(&mut self.initiated, &mut self.accepted, side) {
+            if let Some(connection) = self.connections.get_mut(side) {
                 self.counters.updates_out += connection.write(fx.now, &mut self.seed, fx.actions);
             }
         }
         self.note_state(fx);
     }
 
-    /// The furthest of both connections.
     fn live_state(&self) -> PeerState {
-        let initiated = match &self.initiated {
-            Initiated::Resting if self.stopped => PeerState::Idle,
-            Initiated::Resting => PeerState::Active,
-            Initiated::Waiting { damped: true, .. } => PeerState::Idle,
-            Initiated::Waiting { damped: false, .. } => PeerState::Active,
-            Initiated::Connecting { .. } => PeerState::Connect,
-            Initiated::Open(connection) => connection.state(),
-        };
-        let accepted = self.accepted.as_ref().map_or(PeerState::Idle, Connection::state);
-        // Connect and Active say what we do ourselves; only a standing connection outranks them.
-        if accepted >= PeerState::OpenSent { initiated.max(accepted) } else { initiated }
+        if self.stopped { PeerState::Idle } else { self.connections.state() }
     }
 
     fn note_state(&mut self, fx: &mut Effects) {
@@ -595,19 +492,6 @@ impl PeerFsm {
             (self.state, self.since) = (to, fx.now);
             fx.actions.push(Action::StateChanged { peer: self.name.clone(), from, to });
         }
-    }
-}
-
-/// The connection of one side, borrowed apart from the rest of its peer.
-fn slot<'a>(
-    initiated: &'a mut Initiated,
-    accepted: &'a mut Option<Connection>,
-    side: Side,
-) -> Option<&'a mut Connection> {
-    match (side, initiated) {
-        (Side::Accepted, _) => accepted.as_mut(),
-        (Side::Initiated, Initiated::Open(connection)) => Some(connection),
-        (Side::Initiated, _) => None,
     }
 }
 
@@ -625,7 +509,7 @@ fn close(connection: &Connection, ending: Ending, fx: &mut Effects) -> DownReaso
             fx.actions.push(Action::Close { connection: id });
             DownReason::PeerSaid(last)
         }
-        // RFC 9687 §3.2: no NOTIFICATION, it could not be delivered.
+        // RFC 9687 §3: no NOTIFICATION, it could not be delivered.
         Ending::SendHoldTimerExpired => {
             fx.connections.remove(&id);
             fx.actions.push(Action::Close { connection: id });

@@ -1,0 +1,195 @@
+//! The OPEN that we send, and what it means together with the peer's (RFC 4271 §4.2, §6.2, RFC 5492).
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::connection::Local;
+use crate::wire::{AfiSafi, Capability, Family, Notification, Open};
+use crate::{PeerConfig, SessionFacts};
+
+/// RFC 4271 §4.2: a hold time is zero or at least three seconds.
+const LEAST_HOLD_TIME: u16 = 3;
+/// AFI of an IPv6 next hop (RFC 8950 §4).
+const AFI_IPV6: u16 = 2;
+
+/// Our OPEN. No graceful restart: a peer must drop our routes the moment the session ends.
+pub(crate) fn offer(ours: Local, config: &PeerConfig) -> Open {
+    let mut capabilities: Vec<Capability> =
+        config.families.iter().map(|family| Capability::Multiprotocol(AfiSafi::from(*family))).collect();
+    capabilities.push(Capability::RouteRefresh);
+    if config.families.contains(&Family::Ipv4) {
+        let ipv4 = AfiSafi::from(Family::Ipv4);
+        capabilities.push(Capability::ExtendedNextHop(vec![(ipv4, AFI_IPV6)]));
+    }
+    capabilities.push(Capability::FourOctetAs(ours.asn));
+    Open::new(ours.asn, offered_hold_time(config), ours.router_id, capabilities)
+}
+
+/// RFC 4271 §4.2: whole seconds, zero or at least three.
+fn offered_hold_time(config: &PeerConfig) -> u16 {
+    config.hold_time.map_or(0, |time| u16::try_from(time.as_secs()).unwrap_or(u16::MAX).max(LEAST_HOLD_TIME))
+}
+
+/// RFC 4271 §6.2, in its order, and what both OPENs together mean.
+pub(crate) fn negotiate(
+    open: &Open,
+    ours: Local,
+    config: &PeerConfig,
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> Result<SessionFacts, Notification> {
+    if open.real_asn() != config.asn {
+        return Err(Notification::bad_peer_as());
+    }
+    if (1..LEAST_HOLD_TIME).contains(&open.hold_time) {
+        return Err(Notification::unacceptable_hold_time());
+    }
+    // RFC 6286 §2.2: not zero, and within one AS not our own.
+    let same = open.router_id == ours.router_id && config.asn == ours.asn;
+    if open.router_id.is_unspecified() || same {
+        return Err(Notification::bad_bgp_identifier());
+    }
+    // RFC 4271 §4.2: the smaller of both; zero is the smallest and means none.
+    let hold_time = open.hold_time.min(offered_hold_time(config));
+    let told = |wanted: &Capability| open.capabilities.contains(wanted);
+    let speaks_multiprotocol = open.capabilities.iter().any(|c| matches!(c, Capability::Multiprotocol(_)));
+    // RFC 4760 §8: without the capability a peer speaks IPv4 unicast.
+    let offered = |family: &Family| match speaks_multiprotocol {
+        true => told(&Capability::Multiprotocol(AfiSafi::from(*family))),
+        false => *family == Family::Ipv4,
+    };
+    let families: BTreeSet<Family> = config.families.iter().copied().filter(offered).collect();
+    let ipv4_over_ipv6 = open.capabilities.iter().any(|capability| match capability {
+        Capability::ExtendedNextHop(list) => list.contains(&(AfiSafi::from(Family::Ipv4), AFI_IPV6)),
+        _ => false,
+    });
+    Ok(SessionFacts {
+        local,
+        remote,
+        router_id: open.router_id,
+        hold_time: (hold_time > 0).then(|| Duration::from_secs(u64::from(hold_time))),
+        extended_next_hop: families
+            .iter()
+            .copied()
+            .filter(|family| *family == Family::Ipv4 && ipv4_over_ipv6)
+            .collect(),
+        families,
+        four_octet_as: open.capabilities.iter().any(|c| matches!(c, Capability::FourOctetAs(_))),
+        route_refresh: told(&Capability::RouteRefresh),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::{Endpoint, Receive};
+
+    const OURS: Local = Local { asn: 65001, router_id: Ipv4Addr::new(10, 0, 0, 1) };
+    const IPV4: AfiSafi = AfiSafi { afi: 1, safi: 1 };
+    const IPV6: AfiSafi = AfiSafi { afi: 2, safi: 1 };
+
+    fn config(asn: u32) -> PeerConfig {
+        PeerConfig {
+            remote: Endpoint { address: Ipv4Addr::new(10, 0, 0, 2).into(), interface: None, port: 179 },
+            asn,
+            connect: true,
+            hold_time: Some(Duration::from_secs(9)),
+            connect_retry: Duration::from_secs(1),
+            ttl: None,
+            families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
+            receive: Receive::Nothing,
+        }
+    }
+
+    fn theirs(asn: u32, capabilities: Vec<Capability>) -> Open {
+        Open::new(asn, 90, Ipv4Addr::new(10, 0, 0, 2), capabilities)
+    }
+
+    fn agree(open: &Open, config: &PeerConfig) -> Result<SessionFacts, Notification> {
+        let (local, remote) = ("10.0.0.1:40000".parse().unwrap(), "10.0.0.2:179".parse().unwrap());
+        negotiate(open, OURS, config, local, remote)
+    }
+
+    /// RFC 4760 §8, RFC 6793 §3: a peer without capabilities.
+    #[test]
+    fn a_peer_without_capabilities_speaks_ipv4_and_two_octet_as_numbers() {
+        let facts = agree(&theirs(65002, Vec::new()), &config(65002)).unwrap();
+        assert_eq!(facts.families, BTreeSet::from([Family::Ipv4]));
+        assert_eq!((facts.four_octet_as, facts.route_refresh), (false, false));
+        assert_eq!(facts.hold_time, Some(Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn only_what_both_offer_is_agreed() {
+        let capabilities = vec![
+            Capability::Multiprotocol(IPV6),
+            Capability::Multiprotocol(AfiSafi { afi: 1, safi: 128 }),
+            Capability::RouteRefresh,
+            Capability::ExtendedNextHop(vec![(IPV4, 2)]),
+            Capability::FourOctetAs(65002),
+        ];
+        let facts = agree(&theirs(65002, capabilities.clone()), &config(65002)).unwrap();
+        assert_eq!(facts.families, BTreeSet::from([Family::Ipv6]));
+        assert_eq!(facts.extended_next_hop, BTreeSet::new(), "IPv4 itself was not offered");
+        assert!(facts.four_octet_as && facts.route_refresh);
+        let both = [&capabilities[..], &[Capability::Multiprotocol(IPV4)]].concat();
+        let facts = agree(&theirs(65002, both), &config(65002)).unwrap();
+        assert_eq!(facts.extended_next_hop, BTreeSet::from([Family::Ipv4]));
+    }
+
+    /// RFC 4271 §6.2, RFC 6286 §2.2, RFC 6793 §4.1.
+    #[test]
+    fn an_open_that_does_not_stand_is_answered_with_its_subcode() {
+        let refused = |open: Open, config: &PeerConfig| agree(&open, config).unwrap_err();
+        let peer = config(65002);
+        assert_eq!(refused(theirs(65003, Vec::new()), &peer), Notification::bad_peer_as());
+        let hidden = theirs(65002, vec![Capability::FourOctetAs(4_200_000_000)]);
+        assert_eq!(refused(hidden, &peer), Notification::bad_peer_as());
+        for hold_time in [1, 2] {
+            let open = Open { hold_time, ..theirs(65002, Vec::new()) };
+            assert_eq!(refused(open, &peer), Notification::unacceptable_hold_time());
+        }
+        let zero = Open { router_id: Ipv4Addr::UNSPECIFIED, ..theirs(65002, Vec::new()) };
+        assert_eq!(refused(zero, &peer), Notification::bad_bgp_identifier());
+        let twin = Open { router_id: OURS.router_id, ..theirs(65001, Vec::new()) };
+        assert_eq!(refused(twin, &config(65001)), Notification::bad_bgp_identifier());
+        let namesake = Open { router_id: OURS.router_id, ..theirs(65002, Vec::new()) };
+        assert!(agree(&namesake, &peer).is_ok(), "the identifier is unique within one AS only");
+    }
+
+    /// RFC 4271 §4.2.
+    #[test]
+    fn the_smaller_hold_time_counts_and_zero_from_either_side_is_none() {
+        let hold_time = |ours: Option<u64>, theirs_secs| {
+            let peer = PeerConfig { hold_time: ours.map(Duration::from_secs), ..config(65002) };
+            let open = Open { hold_time: theirs_secs, ..theirs(65002, Vec::new()) };
+            agree(&open, &peer).unwrap().hold_time.map(|time| time.as_secs())
+        };
+        assert_eq!(hold_time(Some(9), 90), Some(9));
+        assert_eq!(hold_time(Some(90), 3), Some(3));
+        assert_eq!(hold_time(Some(9), 0), None);
+        assert_eq!(hold_time(None, 9), None);
+        assert_eq!(hold_time(Some(100_000), u16::MAX), Some(65535));
+    }
+
+    /// RFC 4724: the capability's absence is what makes peers drop our routes with the session.
+    #[test]
+    fn we_offer_what_is_configured_and_never_graceful_restart() {
+        let open = offer(OURS, &config(65002));
+        let expected = [
+            Capability::Multiprotocol(IPV4),
+            Capability::Multiprotocol(IPV6),
+            Capability::RouteRefresh,
+            Capability::ExtendedNextHop(vec![(IPV4, 2)]),
+            Capability::FourOctetAs(65001),
+        ];
+        assert_eq!(open.capabilities, expected);
+        assert_eq!((open.asn, open.hold_time), (65001, 9));
+        let only_ipv6 = PeerConfig { families: BTreeSet::from([Family::Ipv6]), ..config(65002) };
+        let capabilities = offer(OURS, &only_ipv6).capabilities;
+        assert!(!capabilities.iter().any(|c| matches!(c, Capability::ExtendedNextHop(_))));
+    }
+}

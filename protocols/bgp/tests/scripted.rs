@@ -1,0 +1,257 @@
+//! One speaker against a peer that says exactly what a test wants said.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyvip_bgp::error::Severity;
+use anyvip_bgp::wire::{
+    AsPath, AsSegment, AsSegmentKind, Capability, Codec, Family, Framer, Message, NextHop, Notification,
+    Open, PathAttributes, Reach, Update,
+};
+use anyvip_bgp::{
+    Action, ConnectionId, Endpoint, Event, PeerConfig, PeerName, PeerState, Receive, RouteAttributes,
+    Speaker, SpeakerConfig,
+};
+use anyvip_machine::{Seed, Time};
+use ipnet::IpNet;
+
+const ID: ConnectionId = ConnectionId::Initiated(1);
+const PEER_ASN: u32 = 65000;
+
+struct Scripted {
+    now: Time,
+    speaker: Speaker,
+    codec: Codec,
+}
+
+fn name() -> PeerName {
+    PeerName::from("tor1")
+}
+
+fn prefix(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+impl Scripted {
+    /// A speaker of this AS, connected, its OPEN sent and written.
+    fn connected(asn: u32) -> Scripted {
+        let mut speaker = Speaker::new(Seed::new(1));
+        let now = Time::from_secs(1);
+        let peer = PeerConfig {
+            remote: Endpoint { address: Ipv4Addr::new(10, 0, 0, 2).into(), interface: None, port: 179 },
+            asn: PEER_ASN,
+            connect: true,
+            hold_time: Some(Duration::from_secs(9)),
+            connect_retry: Duration::from_secs(1),
+            ttl: Some(1),
+            families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
+            receive: Receive::All,
+        };
+        let router_id = Ipv4Addr::new(10, 0, 0, 1);
+        let config = SpeakerConfig { asn, router_id, peers: BTreeMap::from([(name(), peer)]) };
+        let actions = speaker.handle(now, Event::Configure(config));
+        assert!(matches!(actions[0], Action::Connect { connection: ID, ttl: Some(1), .. }));
+        let local: SocketAddr = "10.0.0.1:40000".parse().unwrap();
+        let remote: SocketAddr = "10.0.0.2:179".parse().unwrap();
+        let actions = speaker.handle(now, Event::Connected { connection: ID, local, remote });
+        assert!(matches!(actions[0], Action::Send { .. }));
+        let families = BTreeSet::from([Family::Ipv4, Family::Ipv6]);
+        let codec = Codec { families, ..Codec::before_open() };
+        let mut scripted = Scripted { now, speaker, codec };
+        assert_eq!(scripted.handle(Event::Sent { connection: ID }), []);
+        scripted
+    }
+
+    fn established(asn: u32, capabilities: Vec<Capability>) -> Scripted {
+        let mut scripted = Scripted::connected(asn);
+        scripted.codec.four_octet_as = capabilities.iter().any(|c| matches!(c, Capability::FourOctetAs(_)));
+        scripted.say(Message::Open(Open::new(PEER_ASN, 9, Ipv4Addr::new(10, 0, 0, 2), capabilities)));
+        scripted.handle(Event::Sent { connection: ID });
+        scripted.say(Message::Keepalive);
+        assert_eq!(scripted.state(), PeerState::Established);
+        scripted
+    }
+
+    fn handle(&mut self, event: Event) -> Vec<Action> {
+        self.speaker.handle(self.now, event)
+    }
+
+    fn say(&mut self, message: Message) -> Vec<Action> {
+        let bytes = message.encode(&self.codec);
+        self.handle(Event::Received { connection: ID, bytes })
+    }
+
+    fn state(&self) -> PeerState {
+        self.speaker.peer(&name()).unwrap().state
+    }
+
+    /// What these actions write.
+    fn read(&self, actions: &[Action]) -> Vec<Message> {
+        let mut framer = Framer::default();
+        for action in actions {
+            if let Action::Send { bytes, .. } = action {
+                framer.push(bytes);
+            }
+        }
+        let frames = std::iter::from_fn(|| framer.next_frame());
+        frames.map(|frame| Message::decode(&frame.unwrap(), &self.codec).unwrap()).collect()
+    }
+}
+
+fn announcement(prefixes: &[&str]) -> Update {
+    let next_hop = NextHop::V4(Ipv4Addr::new(10, 0, 0, 2));
+    let prefixes = prefixes.iter().map(|text| prefix(text)).collect();
+    let path = AsSegment { kind: AsSegmentKind::Sequence, asns: vec![PEER_ASN] };
+    Update {
+        reach: vec![Reach { family: Family::Ipv4, next_hop, prefixes }],
+        attributes: PathAttributes { as_path: AsPath { segments: vec![path] }, ..PathAttributes::default() },
+        ..Update::default()
+    }
+}
+
+/// An UPDATE of 192.0.2.1/32 with these attributes after ORIGIN, AS_PATH and NEXT_HOP.
+fn raw_update(more: &[u8]) -> Vec<u8> {
+    let mut attributes = vec![0x40, 1, 1, 0, 0x40, 2, 4, 2, 1, 0xfd, 0xe8, 0x40, 3, 4, 10, 0, 0, 2];
+    attributes.extend(more);
+    let mut body = vec![0, 0];
+    body.extend((attributes.len() as u16).to_be_bytes());
+    body.extend(attributes);
+    body.extend([32, 192, 0, 2, 1]);
+    let mut message = vec![0xff; 16];
+    message.extend((body.len() as u16 + 19).to_be_bytes());
+    message.push(2);
+    message.extend(body);
+    message
+}
+
+/// RFC 6793 §4.2.2.
+#[test]
+fn a_peer_of_two_octets_is_told_as_trans_with_the_real_path_beside_it() {
+    let mut scripted = Scripted::established(4_200_000_001, Vec::new());
+    let route = RouteAttributes::originated(NextHop::V4(Ipv4Addr::new(10, 0, 0, 1)));
+    scripted.handle(Event::Sent { connection: ID });
+    let routes = BTreeMap::from([(prefix("192.0.2.1/32"), route)]);
+    let actions = scripted.handle(Event::Wanted { peer: name(), routes });
+    let Action::Send { bytes, .. } = &actions[0] else { panic!("{actions:?}") };
+    let holds = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    assert!(holds(&[0x40, 2, 4, 2, 1, 0x5b, 0xa0]), "AS_PATH with 23456: {bytes:02x?}");
+    assert!(holds(&[17, 6, 2, 1, 0xfa, 0x56, 0xea, 0x01]), "AS4_PATH with the real number: {bytes:02x?}");
+    let Message::Update(update) = &scripted.read(&actions)[0] else { panic!() };
+    assert_eq!(update.attributes.as_path.segments[0].asns, [4_200_000_001], "merged again by its reader");
+}
+
+/// RFC 4271 §6.6, RFC 6608.
+#[test]
+fn a_message_out_of_turn_is_an_fsm_error_that_names_the_state() {
+    let fsm_error = |subcode| vec![Message::Notification(Notification::fsm_error(subcode))];
+    for message in [Message::Keepalive, Message::Update(announcement(&["192.0.2.1/32"]))] {
+        let mut scripted = Scripted::connected(65001);
+        let actions = scripted.say(message);
+        assert_eq!(scripted.read(&actions), fsm_error(1));
+    }
+    let open = Message::Open(Open::new(PEER_ASN, 9, Ipv4Addr::new(10, 0, 0, 2), Vec::new()));
+    for message in [open.clone(), Message::Update(announcement(&["192.0.2.1/32"]))] {
+        let mut scripted = Scripted::connected(65001);
+        scripted.say(open.clone());
+        assert_eq!(scripted.state(), PeerState::OpenConfirm);
+        scripted.handle(Event::Sent { connection: ID });
+        let actions = scripted.say(message);
+        assert_eq!(scripted.read(&actions), fsm_error(2));
+        assert!(actions.contains(&Action::Close { connection: ID }));
+    }
+    let mut scripted = Scripted::established(65001, Vec::new());
+    scripted.handle(Event::Sent { connection: ID });
+    let actions = scripted.say(open);
+    assert_eq!(scripted.read(&actions), fsm_error(3));
+}
+
+/// RFC 7606 §2.
+#[test]
+fn a_malformed_attribute_costs_its_route_and_not_the_session() {
+    let mut scripted = Scripted::established(65001, Vec::new());
+    scripted.handle(Event::Received { connection: ID, bytes: raw_update(&[]) });
+    assert_eq!(scripted.speaker.peer(&name()).unwrap().received().unwrap().len(), 1);
+    // RFC 7606 §7.8: COMMUNITIES of three octets.
+    let bytes = raw_update(&[0xc0, 8, 3, 1, 2, 3]);
+    let actions = scripted.handle(Event::Received { connection: ID, bytes });
+    let malformed = actions.iter().find_map(|action| match action {
+        Action::Malformed { error, .. } => Some((error.code, error.severity)),
+        _ => None,
+    });
+    assert_eq!(malformed, Some((8, Severity::TreatAsWithdraw)));
+    let gone = vec![(prefix("192.0.2.1/32"), None)];
+    assert!(actions.contains(&Action::RoutesChanged { peer: name(), changes: gone }));
+    assert_eq!(scripted.state(), PeerState::Established);
+    assert_eq!(scripted.speaker.peer(&name()).unwrap().counters.malformed, 1);
+}
+
+#[test]
+fn what_arrives_octet_by_octet_means_the_same() {
+    let mut scripted = Scripted::established(65001, Vec::new());
+    let bytes = [raw_update(&[]), Message::Keepalive.encode(&scripted.codec)].concat();
+    let mut actions = Vec::new();
+    for octet in bytes {
+        actions.extend(scripted.handle(Event::Received { connection: ID, bytes: vec![octet] }));
+    }
+    assert!(matches!(&actions[..], [Action::RoutesChanged { changes, .. }] if changes.len() == 1));
+}
+
+#[test]
+fn nothing_behind_a_notification_or_an_error_is_read() {
+    let mut scripted = Scripted::established(65001, Vec::new());
+    let last = Message::Notification(Notification::cease(Notification::ADMINISTRATIVE_RESET, Some("bye")));
+    let bytes = [last.encode(&scripted.codec), raw_update(&[])].concat();
+    let actions = scripted.handle(Event::Received { connection: ID, bytes });
+    assert!(!actions.iter().any(|action| matches!(action, Action::RoutesChanged { .. })));
+    assert_eq!(actions.iter().filter(|action| **action == Action::Close { connection: ID }).count(), 1);
+    assert_eq!(scripted.handle(Event::Received { connection: ID, bytes: raw_update(&[]) }), []);
+    assert_eq!(scripted.handle(Event::Sent { connection: ID }), []);
+}
+
+#[test]
+fn events_of_unknown_connections_are_ignored_and_a_late_connection_is_closed() {
+    let mut scripted = Scripted::established(65001, Vec::new());
+    let stale = ConnectionId::Initiated(77);
+    let failure = anyvip_machine::Failure::new(anyvip_machine::FailureKind::Reset, "reset");
+    for event in [
+        Event::Received { connection: stale, bytes: vec![1, 2, 3] },
+        Event::Sent { connection: stale },
+        Event::Closed { connection: stale, failure: failure.clone() },
+        Event::ConnectFailed { connection: stale, failure: failure.clone() },
+        Event::ConnectFailed { connection: ID, failure },
+    ] {
+        assert_eq!(scripted.handle(event), []);
+    }
+    let (local, remote) = ("10.0.0.1:4".parse().unwrap(), "10.0.0.2:179".parse().unwrap());
+    let late = Event::Connected { connection: stale, local, remote };
+    assert_eq!(scripted.handle(late), [Action::Close { connection: stale }]);
+    assert_eq!(scripted.state(), PeerState::Established);
+}
+
+/// RFC 4271 §4.2: no bytes, no timing, no order of events may panic or stop time.
+#[test]
+fn random_bytes_in_any_state_never_panic_and_always_make_progress() {
+    for number in 0..2000 {
+        let mut seed = Seed::new(number);
+        let mut scripted = match seed.below(2) {
+            0 => Scripted::connected(65001),
+            _ => Scripted::established(65001, Vec::new()),
+        };
+        let mut bytes = raw_update(&[0xc0, 8, 4, 0, 1, 0, 1]);
+        for _ in 0..1 + seed.below(6) {
+            let at = seed.below(bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << seed.below(8);
+        }
+        bytes.truncate(seed.below(bytes.len() as u64 + 30) as usize);
+        let _ = scripted.handle(Event::Received { connection: ID, bytes });
+        for _ in 0..5 {
+            let Some(next) = scripted.speaker.next_deadline() else { break };
+            assert!(next > scripted.now);
+            scripted.now = next;
+            let _ = scripted.handle(Event::DeadlineReached);
+        }
+    }
+}
