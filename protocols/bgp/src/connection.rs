@@ -91,8 +91,8 @@ struct Owed {
 /// What a message means to the peer's state machine.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    /// KEEPALIVE: nothing but the timers moved.
-    Keepalive,
+    /// This connection has dealt with it: KEEPALIVE, ROUTE-REFRESH.
+    Nothing,
     /// The OPEN is acceptable; the connection is in OpenConfirm. Settle a collision, then `keep_alive`.
     Open,
     /// The first KEEPALIVE: the connection is Established.
@@ -269,7 +269,7 @@ impl Connection {
             }
             (State::Established(session), Message::Keepalive) => {
                 session.restart_hold(now);
-                Ok(Heard::Keepalive)
+                Ok(Heard::Nothing)
             }
             (State::Established(session), Message::Update(update)) => {
                 session.restart_hold(now);
@@ -281,10 +281,10 @@ impl Connection {
                 {
                     session.adj_rib_out.refresh(family);
                 }
-                Ok(Heard::Keepalive)
+                Ok(Heard::Nothing)
             }
             // RFC 7313 §4: without its capability the other subtypes mean nothing.
-            (State::Established(_), Message::RouteRefresh { .. }) => Ok(Heard::Keepalive),
+            (State::Established(_), Message::RouteRefresh { .. }) => Ok(Heard::Nothing),
             // RFC 4271 §6.6 with the subcodes of RFC 6608.
             (state, _) => Err(Ending::Say(Notification::fsm_error(match state {
                 State::OpenSent { .. } => Notification::UNEXPECTED_IN_OPEN_SENT,

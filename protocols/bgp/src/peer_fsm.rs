@@ -168,7 +168,7 @@ impl PeerFsm {
         }
         while let Some(heard) = self.next_message(side, connection, fx.now) {
             match heard {
-                Heard::Keepalive => {}
+                Heard::Nothing => {}
                 Heard::Open => self.opened(side, fx),
                 Heard::Established => self.established(side, fx),
                 Heard::Update(update) => self.updated(side, update, fx),

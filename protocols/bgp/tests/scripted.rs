@@ -231,7 +231,55 @@ fn events_of_unknown_connections_are_ignored_and_a_late_connection_is_closed() {
     assert_eq!(scripted.state(), PeerState::Established);
 }
 
-/// RFC 4271 §4.2: no bytes, no timing, no order of events may panic or stop time.
+#[test]
+fn garbage_from_one_peer_leaves_the_sessions_and_deadlines_of_others_alone() {
+    let router_id = Ipv4Addr::new(10, 0, 0, 1);
+    let peer = |last: u8| PeerConfig {
+        remote: Endpoint { address: Ipv4Addr::new(10, 0, 0, last).into(), interface: None, port: 179 },
+        asn: PEER_ASN,
+        connect: false,
+        hold_time: Some(Duration::from_secs(9)),
+        connect_retry: Duration::from_secs(1),
+        ttl: None,
+        families: BTreeSet::from([Family::Ipv4]),
+        receive: Receive::All,
+    };
+    let names = ["good", "bad"].map(PeerName::from);
+    let peers = BTreeMap::from([(names[0].clone(), peer(2)), (names[1].clone(), peer(3))]);
+    let mut speaker = Speaker::new(Seed::new(1));
+    let now = Time::from_secs(1);
+    let _ = speaker.handle(now, Event::Configure(SpeakerConfig { asn: 65001, router_id, peers }));
+    let codec = Codec { families: BTreeSet::from([Family::Ipv4]), ..Codec::before_open() };
+    for last in [2, 3] {
+        let connection = ConnectionId::Accepted(u64::from(last));
+        let local = "10.0.0.1:179".parse().unwrap();
+        let remote = SocketAddr::new(Ipv4Addr::new(10, 0, 0, last).into(), 40000);
+        let _ = speaker.handle(now, Event::Accepted { connection, local, remote });
+        let _ = speaker.handle(now, Event::Sent { connection });
+        let open = Message::Open(Open::new(PEER_ASN, 9, Ipv4Addr::new(10, 0, 0, last), Vec::new()));
+        let bytes = [open.encode(&codec), Message::Keepalive.encode(&codec), raw_update(&[])].concat();
+        let _ = speaker.handle(now, Event::Received { connection, bytes });
+    }
+    let state = |speaker: &Speaker, name| speaker.peer(name).unwrap().state;
+    assert_eq!(state(&speaker, &names[1]), PeerState::Established);
+    let bad = ConnectionId::Accepted(3);
+    let actions = speaker.handle(now, Event::Received { connection: bad, bytes: vec![7; 100] });
+    for action in &actions {
+        match action {
+            // Our KEEPALIVE is still in flight, so that the NOTIFICATION waits.
+            Action::RoutesChanged { peer, .. }
+            | Action::StateChanged { peer, .. }
+            | Action::SessionDown { peer, .. } => assert_eq!(*peer, names[1]),
+            other => panic!("{other:?}"),
+        }
+    }
+    let actions = speaker.handle(now, Event::Sent { connection: bad });
+    assert!(matches!(actions[..], [Action::Send { .. }, Action::Close { connection }] if connection == bad));
+    assert_eq!(state(&speaker, &names[1]), PeerState::Active, "the next one is welcome");
+    assert_eq!(state(&speaker, &names[0]), PeerState::Established);
+    assert_eq!(speaker.peer(&names[0]).unwrap().received().unwrap().len(), 1);
+}
+
 #[test]
 fn random_bytes_in_any_state_never_panic_and_always_make_progress() {
     for number in 0..2000 {
