@@ -164,12 +164,16 @@ fn attributes() -> impl Strategy<Value = PathAttributes> {
     )
 }
 
+/// A few short segments, and now and then one that is full. Three full ones, written twice (RFC 6793), would leave no
+/// room for a prefix.
 fn as_path() -> impl Strategy<Value = AsPath> {
-    let kind = prop_oneof![1 => Just(AsSegmentKind::Set), 3 => Just(AsSegmentKind::Sequence)];
-    let asns = prop_oneof![10 => vec(asn(), 1..6), 1 => vec(asn(), 255)];
-    vec((kind, asns), 0..4).prop_map(|segments| AsPath {
-        segments: segments.into_iter().map(|(kind, asns)| AsSegment { kind, asns }).collect(),
-    })
+    let segment = |asns: BoxedStrategy<Vec<u32>>| {
+        let kind = prop_oneof![1 => Just(AsSegmentKind::Set), 3 => Just(AsSegmentKind::Sequence)];
+        (kind, asns).prop_map(|(kind, asns)| AsSegment { kind, asns })
+    };
+    let short = vec(segment(vec(asn(), 1..6).boxed()), 0..4);
+    let full = option::weighted(0.1, segment(vec(asn(), 255).boxed()));
+    (full, short).prop_map(|(full, short)| AsPath { segments: full.into_iter().chain(short).collect() })
 }
 
 /// As likely of two octets as of four; never 0, and never AS_TRANS, which is nobody's own.
