@@ -363,7 +363,7 @@ impl PeerFsm {
 
     /// Closes all there is, and reports it as one end. Does not schedule another try.
     fn close_all(&mut self, last: &Notification, fx: &mut Effects) {
-        let was = self.live_state();
+        let was = self.connections.state();
         if let Initiated::Connecting { connection, .. } = self.connections.initiated {
             // Should it still come to stand, it is unknown and closed.
             fx.connections.remove(&connection);

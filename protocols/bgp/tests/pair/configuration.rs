@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyvip_bgp::wire::{Family, Notification};
-use anyvip_bgp::{Action, Event, PeerConfig, PeerName, PeerState, Receive};
+use anyvip_bgp::{Action, DownReason, Event, PeerConfig, PeerName, PeerState, Receive};
 
 use crate::world::{Routes, World, name, peer, prefix, route};
 
@@ -55,7 +55,10 @@ fn a_peer_that_is_taken_out_is_told_that_it_is_de_configured() {
     world.configs[0].peers.clear();
     world.configure(0);
     world.run_for(SECOND / 10);
-    assert_eq!(world.notifications(0, since), [Notification::cease(Notification::PEER_DECONFIGURED, None)]);
+    let last = Notification::cease(Notification::PEER_DECONFIGURED, None);
+    assert_eq!(world.notifications(0, since), std::slice::from_ref(&last));
+    let down = Action::SessionDown { peer: name(1), was_established: true, reason: DownReason::WeSaid(last) };
+    assert_eq!(world.times(0, |action| *action == down), [since]);
     assert_eq!(world.speakers[0].as_ref().unwrap().peers().count(), 0);
     assert_eq!(world.speakers[0].as_ref().unwrap().next_deadline(), None);
     assert!(world.speakers[0].as_ref().unwrap().is_silent());
@@ -73,7 +76,10 @@ fn a_change_of_what_was_negotiated_resets_that_session_and_it_comes_back_changed
     world.configure(0);
     world.run_for(3 * SECOND);
     let reset = Notification::cease(Notification::OTHER_CONFIGURATION_CHANGE, None);
-    assert_eq!(world.notifications(0, since), [reset]);
+    assert_eq!(world.notifications(0, since), std::slice::from_ref(&reset));
+    let down =
+        Action::SessionDown { peer: name(1), was_established: true, reason: DownReason::WeSaid(reset) };
+    assert_eq!(world.times(0, |action| *action == down), [since]);
     assert_eq!(world.states(), [PeerState::Established; 2]);
     let view = world.speakers[1].as_ref().unwrap().peer(&name(0)).unwrap();
     assert_eq!(view.facts.unwrap().families, [Family::Ipv4].into());
@@ -119,7 +125,9 @@ fn stop_tells_the_peer_why_and_starts_nothing_again() {
     world.tell(0, Event::Stop { text: "rack move, ticket 7".to_owned() });
     world.run_for(100 * SECOND);
     let last = Notification::cease(Notification::ADMINISTRATIVE_SHUTDOWN, Some("rack move, ticket 7"));
-    assert_eq!(world.notifications(0, since), [last]);
+    assert_eq!(world.notifications(0, since), std::slice::from_ref(&last));
+    let down = Action::SessionDown { peer: name(1), was_established: true, reason: DownReason::WeSaid(last) };
+    assert_eq!(world.times(0, |action| *action == down), [since]);
     assert_eq!(world.last_error(1), "peer said: Cease/Administrative Shutdown (6/2): rack move, ticket 7");
     assert_eq!(world.state(0), PeerState::Idle);
     assert!(world.speakers[0].as_ref().unwrap().is_silent());

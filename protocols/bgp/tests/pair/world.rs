@@ -76,6 +76,7 @@ pub(crate) struct World {
     pub(crate) stalled: [bool; 2],
     /// Received data comes in random pieces.
     pub(crate) pieces: bool,
+    up: [bool; 2],
     lives: [u32; 2],
     held: Vec<Happening>,
     blocked: Vec<(Who, ConnectionId, Vec<u8>)>,
@@ -140,6 +141,7 @@ impl World {
             cut: false,
             stalled: [false; 2],
             pieces: false,
+            up: [false; 2],
             lives: [0; 2],
             held: Vec::new(),
             blocked: Vec::new(),
@@ -205,6 +207,7 @@ impl World {
         self.speakers[who] = None;
         self.lives[who] += 1;
         self.heard[who].clear();
+        self.up[who] = false;
         self.blocked.retain(|(blocked, ..)| *blocked != who);
         for tcp in &mut self.tcps {
             tcp.ids[who] = None;
@@ -423,6 +426,7 @@ impl World {
             self.log.push((self.now, who, action.clone()));
             self.act(who, action);
         }
+        assert_eq!(self.up[who], self.state(who) == PeerState::Established, "reports and state agree");
     }
 
     fn act(&mut self, who: Who, action: Action) {
@@ -456,6 +460,7 @@ impl World {
                 }
             }
             Action::SessionUp { .. } => {
+                assert!(!std::mem::replace(&mut self.up[who], true), "up twice");
                 let routes = self.wanted[who].clone();
                 self.later(who, Event::Wanted { peer: name(1 - who), routes });
             }
@@ -467,7 +472,14 @@ impl World {
                     }
                 }
             }
-            Action::SessionDown { .. } => assert!(self.heard[who].is_empty(), "routes outlive their session"),
+            Action::SessionDown { was_established, .. } => {
+                assert_eq!(
+                    std::mem::replace(&mut self.up[who], false),
+                    was_established,
+                    "ups and downs alternate"
+                );
+                assert!(self.heard[who].is_empty(), "routes outlive their session");
+            }
             Action::StateChanged { .. }
             | Action::Advertised { .. }
             | Action::Malformed { .. }
