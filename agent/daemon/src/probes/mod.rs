@@ -1,0 +1,200 @@
+//! Runs the probes that the core schedules: at most [`AT_ONCE`] at a time, each on a connection or in a child of its own.
+//!
+//! A probe *passes*, *fails* (the service did not do as wanted) or ends in *error* (this host could not ask: no
+//! descriptor, no CA file, no such program). Waiting for a free place is none of these; the timeout of a probe that
+//! waited starts when it starts.
+
+mod exec;
+mod http;
+mod tcp;
+mod tls;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyvip_core::boundary::{ProbeId, ProbeOutcome, ProbeResult, Target};
+use anyvip_core::config::CheckKind;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout};
+
+pub(crate) use exec::Names;
+
+/// Probes that run at the same time.
+pub(crate) const AT_ONCE: usize = 64;
+/// Connections that are being closed in order at the same time; more are closed at once.
+const CLOSING: usize = 256;
+/// How long a server may take to close its side.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+/// A timer this late means that the process stood still, not the service.
+const STALL: Duration = Duration::from_millis(250);
+
+/// A probe's end, stamped when the probe was done.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) at: Instant,
+    pub(crate) probe: ProbeId,
+    pub(crate) outcome: ProbeOutcome,
+}
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) probe: ProbeId,
+    pub(crate) target: Target,
+    pub(crate) kind: CheckKind,
+    pub(crate) timeout: Duration,
+    pub(crate) names: Names,
+}
+
+/// What is left to do for a connection after its probe has ended: see to it that it closes without RST.
+type Leftover = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The probes under way and those that wait for a place.
+#[derive(Debug)]
+pub(crate) struct Probes {
+    places: Arc<Semaphore>,
+    closing: Arc<Semaphore>,
+    tasks: BTreeMap<ProbeId, AbortHandle>,
+    finished: mpsc::UnboundedSender<Finished>,
+}
+
+impl Probes {
+    /// Ends are sent to `finished`: one per request, so the queue is as long as the requests under way.
+    pub(crate) fn new(finished: mpsc::UnboundedSender<Finished>) -> Probes {
+        Probes {
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            closing: Arc::new(Semaphore::new(CLOSING)),
+            tasks: BTreeMap::new(),
+            finished,
+        }
+    }
+
+    /// Starts a probe, or lets it wait its turn.
+    pub(crate) fn start(&mut self, request: Request) {
+        let (places, closing, finished) = (self.places.clone(), self.closing.clone(), self.finished.clone());
+        let probe = request.probe;
+        let task = tokio::spawn(async move {
+            let Ok(place) = places.acquire_owned().await else { return };
+            let (outcome, leftover) = run(&request).await;
+            let _ = finished.send(Finished { at: Instant::now(), probe: request.probe, outcome });
+            drop(place);
+            if let (Some(leftover), Ok(_room)) = (leftover, closing.try_acquire_owned()) {
+                let _ = timeout(CLOSE_PATIENCE, leftover).await;
+            }
+        });
+        self.tasks.insert(probe, task.abort_handle());
+    }
+
+    /// Its answer is not wanted any more. The connection or the child goes with it.
+    pub(crate) fn cancel(&mut self, probe: ProbeId) {
+        if let Some(task) = self.tasks.remove(&probe) {
+            task.abort();
+        }
+    }
+
+    /// Its end was received.
+    pub(crate) fn forget(&mut self, probe: ProbeId) {
+        self.tasks.remove(&probe);
+    }
+}
+
+/// Result and words of a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ending {
+    result: ProbeResult,
+    detail: String,
+}
+
+impl Ending {
+    fn pass(detail: impl Into<String>) -> Ending {
+        Ending { result: ProbeResult::Pass, detail: detail.into() }
+    }
+
+    fn fail(detail: impl Into<String>) -> Ending {
+        Ending { result: ProbeResult::Fail, detail: detail.into() }
+    }
+
+    fn error(detail: impl Into<String>) -> Ending {
+        Ending { result: ProbeResult::Error, detail: detail.into() }
+    }
+}
+
+async fn run(request: &Request) -> (ProbeOutcome, Option<Leftover>) {
+    let started = Instant::now();
+    let (ending, leftover) = match timeout(request.timeout, ask(request)).await {
+        Ok(both) => both,
+        Err(_) => (overtime(request.timeout, started.elapsed()), None),
+    };
+    (ProbeOutcome { result: ending.result, latency: started.elapsed(), detail: ending.detail }, leftover)
+}
+
+/// The service is to blame for no answer in time, unless it was this process that did not run.
+fn overtime(timeout: Duration, elapsed: Duration) -> Ending {
+    let late = elapsed.saturating_sub(timeout);
+    if late > STALL {
+        return Ending::error(format!("the agent itself stood still for {late:.1?}"));
+    }
+    Ending::fail(format!("no answer within {timeout:?}"))
+}
+
+async fn ask(request: &Request) -> (Ending, Option<Leftover>) {
+    let remote = |own: Option<IpAddr>, port: u16| match (own, request.target) {
+        (Some(address), _) | (None, Target::Vip(address)) => Ok(SocketAddr::new(address, port)),
+        (None, Target::Own) => Err(Ending::error("the check has no address")),
+    };
+    match &request.kind {
+        CheckKind::Http(check) => match remote(check.address, check.port) {
+            Ok(remote) => http::run(check, remote).await,
+            Err(ending) => (ending, None),
+        },
+        CheckKind::Tcp(check) => match remote(check.address, check.port) {
+            Ok(remote) => {
+                let (ending, stream) = tcp::run(check, remote).await;
+                (ending, stream.map(|stream| Box::pin(close_in_order(stream)) as Leftover))
+            }
+            Err(ending) => (ending, None),
+        },
+        CheckKind::Exec(check) => (exec::run(check, request).await, None),
+    }
+}
+
+/// Closes our side and reads what the server still says: closing with unread bytes would send RST, which servers log.
+async fn close_in_order(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    const MOST: usize = 1024 * 1024;
+    let mut chunk = [0_u8; 4096];
+    let mut thrown_away = 0;
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    while thrown_away < MOST {
+        match stream.read(&mut chunk).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => thrown_away += count,
+        }
+    }
+}
+
+/// The first line, without control characters, of at most `most` characters.
+fn shortened(text: &str, most: usize) -> String {
+    let line = text.trim().lines().next().unwrap_or_default();
+    let clean: String = line.chars().filter(|c| !c.is_control()).collect();
+    if clean.chars().count() <= most {
+        return clean;
+    }
+    clean.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// The system's words without Rust's "(os error 2)".
+fn plain(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
