@@ -1,0 +1,213 @@
+//! `anyvip drain` and `anyvip undrain`
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyvip_core::state::{Drained, StoredState, StoredStateRead};
+use anyvip_core::status::Status;
+use anyvip_core::{Reply, ServiceName};
+use clap::Args;
+use tokio::time::{Instant, timeout};
+
+use super::{ConfigFile, DONE, Ended, Global, terminal};
+use crate::complaint::{Complaint, Exit};
+use crate::control::api::Selection;
+use crate::control::client::{Client, ClientError};
+use crate::start::{Alone, KernelSide, configured};
+use crate::state;
+
+#[derive(Debug, Args)]
+pub(super) struct DrainArguments {
+    #[command(flatten)]
+    which: Which,
+    /// Return only when every peer has been told
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait, as 90s or 5m
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, requires = "wait")]
+    timeout: Duration,
+    /// Put the service back if the time runs out
+    #[arg(long, requires = "wait")]
+    or_abort: bool,
+    /// Why, for `status` and the log
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UndrainArguments {
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    /// The service, as in the configuration
+    #[arg(value_name = "SERVICE", required_unless_present = "all")]
+    service: Option<String>,
+    /// All services
+    #[arg(long, conflicts_with = "service")]
+    all: bool,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl Which {
+    fn selection(&self, reason: Option<String>) -> Selection {
+        Selection { service: self.service.clone(), all: self.all, reason }
+    }
+}
+
+/// `90s`, `5m`, `500ms`, `1h`; a bare number is seconds.
+fn time(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| "a time is a number with ms, s, m or h, as 60s".to_owned())?;
+    let millis = match text.get(digits.len()..).unwrap_or_default() {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1_000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        unit => return Err(format!("{unit:?} is no unit of time: ms, s, m or h")),
+    };
+    millis
+        .filter(|millis| *millis <= 7 * 86_400_000)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "longer than a week".to_owned())
+}
+
+/// Withdraws, and waits for it where asked.
+pub(super) async fn drain(global: &Global, arguments: &DrainArguments) -> Ended {
+    let client = global.client();
+    // Followed from before the request, so that nothing is missed.
+    let mut events = match client.events("?follow&kept=0").await {
+        Ok(events) => events,
+        Err(ClientError::NoDaemon(_)) => return without_daemon(global, &arguments.which, Some(&arguments.reason)).await,
+        Err(error) => return Err(error.into()),
+    };
+    order(&client, "/v1/drain", &arguments.which.selection(arguments.reason.clone())).await?;
+    if !arguments.wait {
+        return DONE;
+    }
+    let deadline = Instant::now() + arguments.timeout;
+    loop {
+        let status: Status = client.get("/v1/status").await?;
+        let left = untold(&status, arguments.which.service.as_deref());
+        if left.is_empty() {
+            terminal::say("drained: no peer is told of it any more");
+            return DONE;
+        }
+        let now = Instant::now();
+        if now >= deadline {
+            return out_of_time(&client, arguments, &left).await;
+        }
+        // An UPDATE that was written is no event of its own, so the wait is short.
+        let wait = (deadline - now).min(Duration::from_millis(200));
+        if let Ok(Ok(None)) = timeout(wait, events.next()).await {
+            return Err(Complaint::new(Exit::NoDaemon, "the agent ended while draining; the service stays drained"));
+        }
+    }
+}
+
+async fn out_of_time(client: &Client, arguments: &DrainArguments, left: &[String]) -> Ended {
+    let text = format!("not drained within {:?}: still told to {}", arguments.timeout, left.join(", "));
+    if arguments.or_abort {
+        order(client, "/v1/undrain", &arguments.which.selection(None)).await?;
+        return Err(Complaint::new(Exit::TimedOut, format!("{text}; put back")));
+    }
+    Err(Complaint::new(Exit::TimedOut, text).remedy("it stays drained; `anyvip status` shows what it waits for"))
+}
+
+/// Peers that still know a VIP of the selected services.
+fn untold(status: &Status, service: Option<&str>) -> Vec<String> {
+    let peers: BTreeSet<&str> = status
+        .services
+        .iter()
+        .filter(|candidate| service.is_none_or(|name| candidate.name.0 == name))
+        .flat_map(|service| &service.vips)
+        .flat_map(|vip| &vip.peers)
+        .filter(|peer| peer.advertised)
+        .map(|peer| peer.name.as_str())
+        .collect();
+    peers.into_iter().map(str::to_owned).collect()
+}
+
+/// Puts back.
+pub(super) async fn undrain(global: &Global, arguments: &UndrainArguments) -> Ended {
+    match order(&global.client(), "/v1/undrain", &arguments.which.selection(None)).await {
+        Err(complaint) if complaint.exit == Exit::NoDaemon => without_daemon(global, &arguments.which, None).await,
+        other => other,
+    }
+}
+
+async fn order(client: &Client, path: &str, selection: &Selection) -> Ended {
+    let reply: Reply = client.post(path, selection).await?;
+    if !reply.done {
+        return Err(Complaint::refused(reply.text));
+    }
+    terminal::say(&reply.text);
+    DONE
+}
+
+/// Changes the state file, so that the next start finds it. `drain` carries the reason; `None` puts back.
+async fn without_daemon(global: &Global, which: &Which, drain: Option<&Option<String>>) -> Ended {
+    let _alone = Alone::ensure(&global.state_dir).map_err(|complaint| match complaint.exit {
+        Exit::Conflict => complaint
+            .remedy(format!("an agent runs, but does not answer on {}; see --socket", global.socket.display())),
+        _ => complaint,
+    })?;
+    let read = state::read(&global.state_dir);
+    let known = match KernelSide::open().await {
+        Ok(side) => configured(&which.config.config, &side.view, &read).map(|config| config.services),
+        Err(complaint) => Err(complaint),
+    };
+    let mut stored = match read {
+        StoredStateRead::Absent => StoredState { version: 1, ..StoredState::default() },
+        StoredStateRead::Read(stored) => stored,
+        StoredStateRead::Unreadable(why) => {
+            return Err(Complaint::refused(format!("the state cannot be read: {why}")));
+        }
+    };
+    let names: Vec<ServiceName> = match (&which.service, drain, known) {
+        (Some(name), Some(_), Ok(known)) if !known.contains_key(&ServiceName(name.clone())) => {
+            return Err(Complaint::refused(format!("there is no service {name:?} in the configuration")));
+        }
+        (Some(name), _, _) => vec![ServiceName(name.clone())],
+        // What is drained is known without a configuration.
+        (None, None, _) => stored.drained.keys().cloned().collect(),
+        (None, Some(_), known) => known?.into_keys().collect(),
+    };
+    for name in &names {
+        match drain {
+            Some(reason) => {
+                let since = anyvip_io::clock::wall_clock_millis();
+                stored.drained.insert(name.clone(), Drained { since, reason: reason.clone() });
+            }
+            None => drop(stored.drained.remove(name)),
+        }
+    }
+    stored.generation += 1;
+    state::write(&global.state_dir, &stored)
+        .map_err(|error| Complaint::refused(format!("the state cannot be written: {error}")))?;
+    let names: Vec<&str> = names.iter().map(|name| name.0.as_str()).collect();
+    let what = if drain.is_some() { "drained" } else { "put back" };
+    let list = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    terminal::say(&format!("no agent is running: {list} will be {what} when it starts (written to {})",
+        global.state_dir.join("state.json").display()));
+    DONE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_numbers_with_a_unit() {
+        assert_eq!(time("60s"), Ok(Duration::from_secs(60)));
+        assert_eq!(time("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(time("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(time("7"), Ok(Duration::from_secs(7)));
+        for wrong in ["", "s", "1d", "-1s", "1.5s", "99999999999999999999s", "400h"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+}

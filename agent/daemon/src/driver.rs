@@ -1,0 +1,394 @@
+//! The loop: waits for the next event or the deadline, lets the agent decide, carries out what it says.
+//!
+//! Everything that takes time (probes, netlink requests, the disk) runs beside the loop and comes back as an event; the
+//! loop itself never waits for anything but its next turn, and `handle` is never called from within `handle`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyvip_bgp::ConnectionId;
+use anyvip_core::boundary::{Action, Command, Event, Fact, Reply, RequestId};
+use anyvip_core::kernel::KernelView;
+use anyvip_core::{Agent, Config};
+use anyvip_io::netlink::{Monitor, Netlink};
+use anyvip_io::{Clock, Connections};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+use crate::control::api::{Ask, Operation};
+use crate::journal::Journal;
+use crate::latency::{Latency, holds_update};
+use crate::probes::{Finished, Names, Probes, Request};
+use crate::reload::Reloads;
+use crate::signals::{Signal, Signals};
+use crate::state::StateWriter;
+use crate::{kernel, systemd};
+
+/// The kernel announces no change of `arp_*`.
+const ARP_EVERY: Duration = Duration::from_secs(5);
+/// A deadline this late means that the process stood still.
+const STALL: Duration = Duration::from_millis(100);
+
+/// What the loop is made from.
+pub(crate) struct Parts {
+    pub(crate) clock: Clock,
+    pub(crate) agent: Agent,
+    pub(crate) monitor: Monitor,
+    pub(crate) netlink: Netlink,
+    pub(crate) view: KernelView,
+    pub(crate) state: StateWriter,
+    pub(crate) signals: Signals,
+    pub(crate) asks: mpsc::Receiver<Ask>,
+    pub(crate) config_path: PathBuf,
+    /// For the router id that a reload keeps, and the TTL of accepted connections.
+    pub(crate) config: Config,
+}
+
+/// See the module's text.
+pub(crate) struct Driver {
+    clock: Clock,
+    agent: Agent,
+    connections: Connections,
+    monitor: Monitor,
+    netlink: Arc<Netlink>,
+    probes: Probes,
+    finished: mpsc::UnboundedReceiver<Finished>,
+    /// Answers of netlink and disk; one for each request under way.
+    outcomes: mpsc::UnboundedReceiver<Event>,
+    outcomes_sender: mpsc::UnboundedSender<Event>,
+    asks: mpsc::Receiver<Ask>,
+    /// Until the server's end of `asks` closes.
+    answering: bool,
+    signals: Signals,
+    replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
+    next_request: u64,
+    reloads: Reloads,
+    state: StateWriter,
+    journal: Journal,
+    latency: Latency,
+    listening: Listening,
+    view: KernelView,
+    config: Config,
+    systemd: systemd::Notifier,
+    exit: Option<u8>,
+}
+
+/// The listener that passive peers need.
+#[derive(Debug, Default)]
+struct Listening {
+    wanted: Option<std::net::SocketAddr>,
+    bound: Option<std::net::SocketAddr>,
+}
+
+impl Driver {
+    pub(crate) fn new(parts: Parts) -> Driver {
+        let (finished_sender, finished) = mpsc::unbounded_channel();
+        let (outcomes_sender, outcomes) = mpsc::unbounded_channel();
+        Driver {
+            clock: parts.clock,
+            agent: parts.agent,
+            connections: Connections::new(),
+            monitor: parts.monitor,
+            netlink: Arc::new(parts.netlink),
+            probes: Probes::new(finished_sender),
+            finished,
+            outcomes,
+            outcomes_sender,
+            asks: parts.asks,
+            answering: true,
+            signals: parts.signals,
+            replies: BTreeMap::new(),
+            next_request: 0,
+            reloads: Reloads::new(parts.config_path),
+            state: parts.state,
+            journal: Journal::default(),
+            latency: Latency::new(),
+            listening: Listening::default(),
+            view: parts.view,
+            config: parts.config,
+            systemd: systemd::Notifier::from_environment(),
+            exit: None,
+        }
+    }
+
+    /// The agent, to be looked at.
+    pub(crate) fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Now, as the agent counts.
+    pub(crate) fn now(&self) -> anyvip_machine::Time {
+        self.clock.now()
+    }
+
+    /// The first events: begin, and what the kernel side looks like.
+    pub(crate) fn start(&mut self) {
+        self.take(Instant::now(), Event::Started);
+        self.take(Instant::now(), Event::KernelView(self.view.clone()));
+    }
+
+    /// Runs until the agent says that it is done, and returns its exit code.
+    pub(crate) async fn run(mut self) -> u8 {
+        self.start();
+        self.systemd.ready();
+        let mut arp = every(ARP_EVERY);
+        let mut watchdog = every(self.systemd.watchdog_period().unwrap_or(Duration::from_secs(86_400)));
+        loop {
+            self.systemd.status(|| summary(&self.agent.status(self.clock.now())));
+            if let Some(code) = self.exit {
+                self.connections.finish_closing().await;
+                return code;
+            }
+            tokio::select! {
+                () = self.turn() => {}
+                _ = arp.tick() => {
+                    self.monitor.refresh();
+                    self.listen_again();
+                }
+                _ = watchdog.tick() => {
+                    // Only a loop that has done what was due may say that it lives.
+                    self.read_then_let_time_act().await;
+                    let now = self.clock.now();
+                    if self.agent.next_deadline().is_none_or(|deadline| deadline > now) {
+                        self.systemd.alive();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the agent to end, and runs until it has.
+    pub(crate) async fn end(mut self) {
+        self.take(Instant::now(), Event::Terminate);
+        while self.exit.is_none() {
+            self.turn().await;
+        }
+        self.connections.finish_closing().await;
+    }
+
+    /// Waits for one thing and handles it.
+    pub(crate) async fn turn(&mut self) {
+        let deadline = self.agent.next_deadline().map(|deadline| self.clock.instant(deadline));
+        tokio::select! {
+            signal = self.signals.next() => self.signal(signal),
+            Some(finished) = self.finished.recv() => self.finish(finished),
+            Some(event) = self.outcomes.recv() => self.take(Instant::now(), event),
+            events = self.connections.next() => self.hear(events),
+            snapshot = self.monitor.next() => self.see(kernel::view(snapshot)),
+            (request, loaded) = self.reloads.next() => self.reload(request, loaded),
+            ask = self.asks.recv(), if self.answering => match ask {
+                Some(ask) => self.answer(ask),
+                None => self.answering = false,
+            },
+            () = sleep_until(deadline) => self.read_then_let_time_act().await,
+        }
+    }
+
+    /// After a stall neither the tasks nor the runtime know yet what has arrived. So before time acts, everything that
+    /// could speak against it is heard: the sockets themselves are asked, tasks get their turn, queues are emptied.
+    async fn read_then_let_time_act(&mut self) {
+        let now = self.clock.now();
+        let late = self.agent.next_deadline().is_some_and(|deadline| now.since(deadline) > STALL);
+        for _ in 0..if late { 8 } else { 1 } {
+            tokio::task::yield_now().await;
+        }
+        let events = self.connections.drain();
+        self.hear(events);
+        while let Ok(finished) = self.finished.try_recv() {
+            self.finish(finished);
+        }
+        while let Ok(event) = self.outcomes.try_recv() {
+            self.take(Instant::now(), event);
+        }
+        let now = self.clock.now();
+        if self.agent.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.take(Instant::now(), Event::DeadlineReached);
+        }
+    }
+
+    /// One event, received at this moment.
+    pub(crate) fn take(&mut self, received: Instant, event: Event) {
+        for action in self.agent.handle(self.clock.now(), event) {
+            self.execute(received, action);
+        }
+    }
+
+    fn hear(&mut self, events: Vec<anyvip_bgp::Event>) {
+        let received = Instant::now();
+        for event in events {
+            if let anyvip_bgp::Event::Accepted { connection, remote, .. } = &event {
+                self.set_ttl(*connection, remote.ip());
+            }
+            self.take(received, Event::Bgp(event));
+        }
+    }
+
+    /// Who connects to us is known by address only once the connection stands.
+    fn set_ttl(&mut self, connection: ConnectionId, remote: std::net::IpAddr) {
+        let ttl = self.config.bgp.peers.values().find(|peer| peer.remote.address == remote).and_then(|p| p.ttl);
+        if let Some(ttl) = ttl
+            && let Err(failure) = self.connections.set_ttl(connection, ttl)
+        {
+            tracing::warn!("the TTL of the connection from {remote} cannot be set: {failure}");
+        }
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        let Finished { at, probe, outcome } = finished;
+        self.probes.forget(probe);
+        self.take(at, Event::ProbeFinished { probe, outcome });
+    }
+
+    fn see(&mut self, view: KernelView) {
+        self.view = view.clone();
+        self.take(Instant::now(), Event::KernelView(view));
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::Terminate => {
+                self.systemd.stopping();
+                self.take(Instant::now(), Event::Terminate);
+            }
+            Signal::Reload => {
+                let request = self.number();
+                self.begin_reload(request);
+            }
+        }
+    }
+
+    fn number(&mut self) -> RequestId {
+        self.next_request += 1;
+        RequestId(self.next_request)
+    }
+
+    fn begin_reload(&mut self, request: RequestId) {
+        self.reloads.begin(request, kernel::facts(&self.view, Some(self.config.router_id)));
+    }
+
+    fn reload(&mut self, request: RequestId, config: Result<Box<Config>, String>) {
+        if let Ok(config) = &config {
+            self.config = (**config).clone();
+        }
+        self.take(Instant::now(), Event::Operator { request, command: Command::Reload { config } });
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        let now = self.clock.now();
+        // A client that has gone does not want its answer any more.
+        match ask {
+            Ask::Status(answer) => {
+                let mut status = self.agent.status(now);
+                status.version = env!("CARGO_PKG_VERSION").to_owned();
+                status.decision_to_wire_us = self.latency.histogram();
+                let _ = answer.send(status);
+            }
+            Ask::Explain(service, answer) => drop(answer.send(self.agent.explain(now, &service))),
+            Ask::Events(answer) => drop(answer.send(self.journal.entries())),
+            Ask::Follow(answer) => drop(answer.send(self.journal.follow())),
+            Ask::Operate(operation, answer) => {
+                let request = self.number();
+                self.replies.insert(request, answer);
+                let command = match operation {
+                    Operation::Drain { service, reason } => Command::Drain { service, reason },
+                    Operation::Undrain { service } => Command::Undrain { service },
+                    Operation::Reload => return self.begin_reload(request),
+                };
+                self.take(Instant::now(), Event::Operator { request, command });
+            }
+        }
+    }
+
+    fn execute(&mut self, received: Instant, action: Action) {
+        match action {
+            Action::StartProbe { probe, service, check, target, kind, timeout } => {
+                let names = Names { service: service.0, check: check.0 };
+                self.probes.start(Request { probe, target, kind, timeout, names });
+            }
+            Action::CancelProbe { probe } => self.probes.cancel(probe),
+            Action::Kernel { request, change } => {
+                kernel::request(&self.netlink, request, change, &self.outcomes_sender);
+            }
+            Action::Persist { generation, state } => {
+                self.state.write(generation, state, &self.outcomes_sender);
+            }
+            Action::Bgp(action) => self.speak(received, action),
+            Action::WatchRoutes { interests } => self.monitor.watch(interests),
+            Action::Listen { address } => self.listen(address),
+            Action::Reply { request, reply } => {
+                if let Some(answer) = self.replies.remove(&request) {
+                    let _ = answer.send(reply);
+                }
+            }
+            Action::Record(fact) => self.record(&fact),
+            Action::Exit { code } => self.exit = Some(code),
+        }
+    }
+
+    fn speak(&mut self, received: Instant, action: anyvip_bgp::Action) {
+        match action {
+            anyvip_bgp::Action::Connect { connection, remote, ttl, .. } => {
+                self.connections.connect(connection, &remote, ttl);
+            }
+            anyvip_bgp::Action::Send { connection, bytes } => {
+                let measured = holds_update(&bytes);
+                let written = self.connections.send(connection, bytes);
+                if measured && written {
+                    self.latency.record(received.elapsed());
+                }
+            }
+            anyvip_bgp::Action::Close { connection } => self.connections.close(connection),
+            // The agent keeps the speaker's facts to itself.
+            other => debug_assert!(false, "the agent asked for {other:?}"),
+        }
+    }
+
+    fn record(&mut self, fact: &Fact) {
+        self.systemd.touch();
+        self.journal.record(anyvip_io::clock::wall_clock_millis(), fact);
+    }
+
+    fn listen(&mut self, address: Option<std::net::SocketAddr>) {
+        if let Some(bound) = self.listening.bound.take() {
+            self.connections.stop_listening(bound);
+        }
+        self.listening.wanted = address;
+        self.listen_again();
+    }
+
+    /// Whoever holds the port, or the address that is not there yet, may change.
+    fn listen_again(&mut self) {
+        let (Some(address), None) = (self.listening.wanted, self.listening.bound) else { return };
+        match self.connections.listen(address) {
+            Ok(bound) => self.listening.bound = Some(bound),
+            Err(failure) => tracing::warn!("{failure}; passive peers cannot connect; trying again"),
+        }
+    }
+}
+
+/// One line for `systemctl status`.
+fn summary(status: &anyvip_core::status::Status) -> String {
+    let vips: Vec<_> = status.services.iter().flat_map(|service| &service.vips).collect();
+    let announced = vips.iter().filter(|vip| vip.peers.iter().any(|peer| peer.advertised)).count();
+    let up = status.peers.iter().filter(|peer| peer.state == "Established").count();
+    format!(
+        "{announced} of {} VIPs announced, {up} of {} BGP sessions up",
+        vips.len(),
+        status.peers.len()
+    )
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,70 @@
+//! What a service manager is told (sd_notify(3)); nothing happens without `NOTIFY_SOCKET`.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+/// The connection to the service manager.
+#[derive(Debug)]
+pub(crate) struct Notifier {
+    present: bool,
+    watchdog: Option<Duration>,
+    stale: bool,
+    said: String,
+}
+
+impl Notifier {
+    /// As `NOTIFY_SOCKET` and `WATCHDOG_USEC` say.
+    pub(crate) fn from_environment() -> Notifier {
+        Notifier {
+            present: std::env::var_os("NOTIFY_SOCKET").is_some(),
+            watchdog: sd_notify::watchdog_enabled(),
+            stale: true,
+            said: String::new(),
+        }
+    }
+
+    fn say(&self, state: NotifyState<'_>) {
+        if self.present
+            && let Err(error) = sd_notify::notify(&[state])
+        {
+            tracing::debug!("the service manager cannot be told: {error}");
+        }
+    }
+
+    pub(crate) fn ready(&self) {
+        self.say(NotifyState::Ready);
+    }
+
+    pub(crate) fn stopping(&self) {
+        self.say(NotifyState::Stopping);
+    }
+
+    /// How often to say that the loop lives: half of what is asked for, as sd_watchdog_enabled(3) advises.
+    pub(crate) fn watchdog_period(&self) -> Option<Duration> {
+        self.watchdog.map(|period| (period / 2).max(Duration::from_millis(10)))
+    }
+
+    pub(crate) fn alive(&self) {
+        if self.watchdog.is_some() {
+            self.say(NotifyState::Watchdog);
+        }
+    }
+
+    /// Something changed: the status line may be another.
+    pub(crate) fn touch(&mut self) {
+        self.stale = true;
+    }
+
+    /// Tells the status line if something changed and somebody listens.
+    pub(crate) fn status(&mut self, make: impl FnOnce() -> String) {
+        if !self.present || !std::mem::take(&mut self.stale) {
+            return;
+        }
+        let line = make();
+        if line != self.said {
+            self.say(NotifyState::Status(&line));
+            self.said = line;
+        }
+    }
+}
