@@ -13,8 +13,7 @@ struct Needed {
 
 const NET_BIND_SERVICE: Needed =
     Needed { bit: 10, name: "CAP_NET_BIND_SERVICE", what_for: "listen on a port below 1024" };
-const NET_ADMIN: Needed =
-    Needed { bit: 12, name: "CAP_NET_ADMIN", what_for: "add addresses and guard ARP" };
+const NET_ADMIN: Needed = Needed { bit: 12, name: "CAP_NET_ADMIN", what_for: "add addresses and guard ARP" };
 const NET_RAW: Needed =
     Needed { bit: 13, name: "CAP_NET_RAW", what_for: "bind a BGP session to its interface" };
 

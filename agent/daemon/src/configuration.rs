@@ -136,8 +136,10 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let complaint = read(Path::new("/nonexistent/config.toml")).unwrap_err();
-        assert!(complaint.to_string().starts_with(
-            "anyvip: cannot read /nonexistent/config.toml: there is no such file\n"
-        ));
+        assert!(
+            complaint
+                .to_string()
+                .starts_with("anyvip: cannot read /nonexistent/config.toml: there is no such file\n")
+        );
     }
 }

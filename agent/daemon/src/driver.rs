@@ -227,7 +227,8 @@ impl Driver {
 
     /// Who connects to us is known by address only once the connection stands.
     fn set_ttl(&mut self, connection: ConnectionId, remote: std::net::IpAddr) {
-        let ttl = self.config.bgp.peers.values().find(|peer| peer.remote.address == remote).and_then(|p| p.ttl);
+        let ttl =
+            self.config.bgp.peers.values().find(|peer| peer.remote.address == remote).and_then(|p| p.ttl);
         if let Some(ttl) = ttl
             && let Err(failure) = self.connections.set_ttl(connection, ttl)
         {
@@ -373,11 +374,7 @@ fn summary(status: &anyvip_core::status::Status) -> String {
     let vips: Vec<_> = status.services.iter().flat_map(|service| &service.vips).collect();
     let announced = vips.iter().filter(|vip| vip.peers.iter().any(|peer| peer.advertised)).count();
     let up = status.peers.iter().filter(|peer| peer.state == "Established").count();
-    format!(
-        "{announced} of {} VIPs announced, {up} of {} BGP sessions up",
-        vips.len(),
-        status.peers.len()
-    )
+    format!("{announced} of {} VIPs announced, {up} of {} BGP sessions up", vips.len(), status.peers.len())
 }
 
 fn every(period: Duration) -> Interval {

@@ -102,7 +102,9 @@ pub(crate) fn request(
     tokio::spawn(async move {
         let result = match change {
             KernelRequest::AddVip { interface, address } => netlink.add_vip(interface, address).await,
-            KernelRequest::RemoveVip { interface, address } => netlink.remove_address(interface, address).await,
+            KernelRequest::RemoveVip { interface, address } => {
+                netlink.remove_address(interface, address).await
+            }
             KernelRequest::SetArp { interface, ignore, announce } => {
                 netlink.set_arp(interface, ignore, announce).await
             }

@@ -3,23 +3,23 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use anyvip_core::Agent;
 use anyvip_core::Config;
 use anyvip_core::boundary::Start;
 use anyvip_core::config::Loaded;
 use anyvip_core::kernel::KernelView;
 use anyvip_core::state::{StoredState, StoredStateRead};
-use anyvip_core::Agent;
 use anyvip_io::netlink::{Monitor, Netlink};
 use anyvip_io::{Clock, clock};
 use tokio::sync::mpsc;
 
+use crate::cli::terminal;
 use crate::complaint::{Complaint, Exit};
 use crate::control::api::Ask;
 use crate::control::server::{ControlSocket, SocketError};
 use crate::driver::{Driver, Parts};
 use crate::signals::Signals;
 use crate::state::{self, Lock, StateWriter};
-use crate::cli::terminal;
 use crate::{configuration, kernel, render};
 
 /// Where things are.
@@ -91,12 +91,17 @@ impl KernelSide {
 ///
 /// # Errors
 /// What `anyvip validate` prints.
-pub(crate) fn configured(path: &Path, view: &KernelView, stored: &StoredStateRead) -> Result<Config, Complaint> {
+pub(crate) fn configured(
+    path: &Path,
+    view: &KernelView,
+    stored: &StoredStateRead,
+) -> Result<Config, Complaint> {
     let router_id = match stored {
         StoredStateRead::Read(StoredState { router_id, .. }) => *router_id,
         StoredStateRead::Absent | StoredStateRead::Unreadable(_) => None,
     };
-    let (Loaded { config, warnings }, sources) = configuration::load(path, &kernel::facts(view, router_id), terminal::color_on_stderr())?;
+    let (Loaded { config, warnings }, sources) =
+        configuration::load(path, &kernel::facts(view, router_id), terminal::color_on_stderr())?;
     if !warnings.is_empty() {
         tracing::warn!("{}", render::render(&warnings, &sources, false));
     }
@@ -115,8 +120,8 @@ pub(crate) async fn prepare(
 ) -> Result<Prepared, Complaint> {
     let clock = Clock::start();
     let wall_clock_ms = clock::wall_clock_millis();
-    let signals = Signals::catch()
-        .map_err(|error| Complaint::refused(format!("cannot catch signals: {error}")))?;
+    let signals =
+        Signals::catch().map_err(|error| Complaint::refused(format!("cannot catch signals: {error}")))?;
     let kernel_side = KernelSide::open().await?;
     let stored = state::read(&paths.state_dir);
     let mut config = configured(&paths.config, &kernel_side.view, &stored)?;

@@ -180,7 +180,9 @@ mod tests {
     #[test]
     fn a_torn_or_newer_file_is_unreadable_and_says_why() {
         let folder = Folder::new("torn");
-        for (text, words) in [("{\"version\": 1, \"gener", "EOF"), ("{\"version\": 9}", "version 9"), ("", "EOF")] {
+        for (text, words) in
+            [("{\"version\": 1, \"gener", "EOF"), ("{\"version\": 9}", "version 9"), ("", "EOF")]
+        {
             std::fs::write(folder.0.join("state.json"), text).unwrap();
             match read(&folder.0) {
                 StoredStateRead::Unreadable(why) => assert!(why.contains(words), "{why}"),

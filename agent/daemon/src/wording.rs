@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyvip_core::boundary::{Fact, HealthState, Reason, Target};
 use anyvip_bgp::PeerState;
+use anyvip_core::boundary::{Fact, HealthState, Reason, Target};
 use serde::{Deserialize, Serialize};
 
 /// How much a fact matters.
@@ -97,7 +97,9 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
                         on(*target)
                     ),
                 ),
-                None => (Weight::Change, format!("{service}: check {check}{} can be made again", on(*target))),
+                None => {
+                    (Weight::Change, format!("{service}: check {check}{} can be made again", on(*target)))
+                }
             };
             Worded {
                 service: Some(service.0.clone()),
@@ -111,7 +113,9 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
             let text = match (announced, why) {
                 (true, _) => format!("{service}: {vip} is announced to {peer}"),
                 (false, Some(why)) => format!("{service}: {vip} is withheld from {peer}: {}", reason(why)),
-                (false, None) => format!("{service}: {vip} is withheld from {peer}: it is not configured any more"),
+                (false, None) => {
+                    format!("{service}: {vip} is withheld from {peer}: it is not configured any more")
+                }
             };
             let trouble = !announced && !matches!(why, None | Some(Reason::Drained | Reason::Stopping));
             Worded {
@@ -272,13 +276,17 @@ pub(crate) fn reason_code(reason: &Reason) -> String {
 pub(crate) fn reason(reason: &Reason) -> &'static str {
     match reason {
         Reason::Stopping => "the agent is stopping",
-        Reason::StateUnreadable => "the state directory cannot be read, so nobody knows whether it is drained",
+        Reason::StateUnreadable => {
+            "the state directory cannot be read, so nobody knows whether it is drained"
+        }
         Reason::CrashLoop => "the agent ended uncleanly too often and waits before it announces",
         Reason::Drained => "drained by an operator",
         Reason::VipMissing => "the VIP is not on this host",
         Reason::VipContested => "somebody keeps deleting the VIP from this host",
         Reason::ArpNotGuarded => "an uplink would still answer ARP for the VIP",
-        Reason::ArpGuardUnsafe => "the ARP guard would cut this host off: its own address sits only on the loopback",
+        Reason::ArpGuardUnsafe => {
+            "the ARP guard would cut this host off: its own address sits only on the loopback"
+        }
         Reason::NotYetChecked => "no check has made up its mind yet",
         Reason::Unhealthy => "a check says the service is down",
         Reason::CheckError => "a check cannot be made, and on_error = \"fail\"",
@@ -293,22 +301,32 @@ pub(crate) fn reason(reason: &Reason) -> &'static str {
 pub(crate) fn cure(reason: &Reason) -> &'static str {
     match reason {
         Reason::Stopping => "start the agent again",
-        Reason::StateUnreadable => "repair or remove state.json in the state directory, then restart the agent",
+        Reason::StateUnreadable => {
+            "repair or remove state.json in the state directory, then restart the agent"
+        }
         Reason::CrashLoop => "it passes by itself; the log before the last start says why the agent ended",
         Reason::Drained => "anyvip undrain SERVICE",
         Reason::VipMissing => "the agent adds it by itself; see `anyvip events` for what the kernel refused",
-        Reason::VipContested => "find what deletes it (`ip monitor address`); it is announced again when that stops",
-        Reason::ArpNotGuarded => "the agent sets it by itself; see `anyvip events` for what the kernel refused",
+        Reason::VipContested => {
+            "find what deletes it (`ip monitor address`); it is announced again when that stops"
+        }
+        Reason::ArpNotGuarded => {
+            "the agent sets it by itself; see `anyvip events` for what the kernel refused"
+        }
         Reason::ArpGuardUnsafe => "put the host's own address on the uplink itself, not on the loopback",
         Reason::NotYetChecked => "wait for `rise` passes in a row",
         Reason::Unhealthy => "repair the service; the last result of its checks says what is wrong",
         Reason::CheckError => "repair what the check needs; its last result says what is missing",
-        Reason::SessionDown => "see the peer's last error; is it reachable, and does it expect this host and AS?",
+        Reason::SessionDown => {
+            "see the peer's last error; is it reachable, and does it expect this host and AS?"
+        }
         Reason::FamilyNotNegotiated => "activate this address family for this host on the peer",
         Reason::NoNextHop => {
             "give the interface towards the peer a global address of this family, or set announce.next_hop"
         }
-        Reason::ReturnPath => "sysctl -w net.ipv4.conf.INTERFACE.rp_filter=2, or a route back through that interface",
+        Reason::ReturnPath => {
+            "sysctl -w net.ipv4.conf.INTERFACE.rp_filter=2, or a route back through that interface"
+        }
     }
 }
 

@@ -26,7 +26,9 @@ pub(super) async fn run(global: &Global) -> Ended {
         StoredStateRead::Absent => None,
         StoredStateRead::Read(stored) => Some(stored),
         StoredStateRead::Unreadable(why) => {
-            terminal::note(&format!("{why}: only addresses that carry our mark are removed, ARP stays as it is"));
+            terminal::note(&format!(
+                "{why}: only addresses that carry our mark are removed, ARP stays as it is"
+            ));
             None
         }
     };
@@ -58,11 +60,19 @@ fn is_ours(address: &Address, stored: &StoredState, boot: &str) -> bool {
     address.protocol == VIP_PROTOCOL || stored.owned.contains(&recorded)
 }
 
-fn ours<'a>(view: &'a KernelView, stored: &'a StoredState, boot: &'a str) -> impl Iterator<Item = &'a Address> {
+fn ours<'a>(
+    view: &'a KernelView,
+    stored: &'a StoredState,
+    boot: &'a str,
+) -> impl Iterator<Item = &'a Address> {
     view.addresses.iter().filter(move |address| is_ours(address, stored, boot))
 }
 
-async fn remove_vips(side: &mut KernelSide, stored: &StoredState, boot: &str) -> Result<Vec<String>, Complaint> {
+async fn remove_vips(
+    side: &mut KernelSide,
+    stored: &StoredState,
+    boot: &str,
+) -> Result<Vec<String>, Complaint> {
     let found: Vec<Address> = ours(&side.view, stored, boot).cloned().collect();
     for address in &found {
         let what = address.address;
@@ -83,8 +93,11 @@ async fn remove_vips(side: &mut KernelSide, stored: &StoredState, boot: &str) ->
             Err(_) => {
                 let left: Vec<String> =
                     ours(&side.view, stored, boot).map(|address| address.address.to_string()).collect();
-                return Err(Complaint::new(Exit::TimedOut, format!("still on this host: {}", left.join(", ")))
-                    .remedy("somebody puts them back; the ARP guard stays"));
+                return Err(Complaint::new(
+                    Exit::TimedOut,
+                    format!("still on this host: {}", left.join(", ")),
+                )
+                .remedy("somebody puts them back; the ARP guard stays"));
             }
         }
     }

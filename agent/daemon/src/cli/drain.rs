@@ -61,7 +61,8 @@ impl Which {
 /// `90s`, `5m`, `500ms`, `1h`; a bare number is seconds.
 fn time(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| "a time is a number with ms, s, m or h, as 60s".to_owned())?;
+    let number: u64 =
+        digits.parse().map_err(|_| "a time is a number with ms, s, m or h, as 60s".to_owned())?;
     let millis = match text.get(digits.len()..).unwrap_or_default() {
         "ms" => Some(number),
         "" | "s" => number.checked_mul(1_000),
@@ -81,7 +82,9 @@ pub(super) async fn drain(global: &Global, arguments: &DrainArguments) -> Ended 
     // Followed from before the request, so that nothing is missed.
     let mut events = match client.events("?follow&kept=0").await {
         Ok(events) => events,
-        Err(ClientError::NoDaemon(_)) => return without_daemon(global, &arguments.which, Some(&arguments.reason)).await,
+        Err(ClientError::NoDaemon(_)) => {
+            return without_daemon(global, &arguments.which, Some(&arguments.reason)).await;
+        }
         Err(error) => return Err(error.into()),
     };
     order(&client, "/v1/drain", &arguments.which.selection(arguments.reason.clone())).await?;
@@ -103,7 +106,10 @@ pub(super) async fn drain(global: &Global, arguments: &DrainArguments) -> Ended 
         // An UPDATE that was written is no event of its own, so the wait is short.
         let wait = (deadline - now).min(Duration::from_millis(200));
         if let Ok(Ok(None)) = timeout(wait, events.next()).await {
-            return Err(Complaint::new(Exit::NoDaemon, "the agent ended while draining; the service stays drained"));
+            return Err(Complaint::new(
+                Exit::NoDaemon,
+                "the agent ended while draining; the service stays drained",
+            ));
         }
     }
 }
@@ -114,7 +120,8 @@ async fn out_of_time(client: &Client, arguments: &DrainArguments, left: &[String
         order(client, "/v1/undrain", &arguments.which.selection(None)).await?;
         return Err(Complaint::new(Exit::TimedOut, format!("{text}; put back")));
     }
-    Err(Complaint::new(Exit::TimedOut, text).remedy("it stays drained; `anyvip status` shows what it waits for"))
+    Err(Complaint::new(Exit::TimedOut, text)
+        .remedy("it stays drained; `anyvip status` shows what it waits for"))
 }
 
 /// Peers that still know a VIP of the selected services.
@@ -134,7 +141,9 @@ fn untold(status: &Status, service: Option<&str>) -> Vec<String> {
 /// Puts back.
 pub(super) async fn undrain(global: &Global, arguments: &UndrainArguments) -> Ended {
     match order(&global.client(), "/v1/undrain", &arguments.which.selection(None)).await {
-        Err(complaint) if complaint.exit == Exit::NoDaemon => without_daemon(global, &arguments.which, None).await,
+        Err(complaint) if complaint.exit == Exit::NoDaemon => {
+            without_daemon(global, &arguments.which, None).await
+        }
         other => other,
     }
 }
@@ -151,8 +160,10 @@ async fn order(client: &Client, path: &str, selection: &Selection) -> Ended {
 /// Changes the state file, so that the next start finds it. `drain` carries the reason; `None` puts back.
 async fn without_daemon(global: &Global, which: &Which, drain: Option<&Option<String>>) -> Ended {
     let _alone = Alone::ensure(&global.state_dir).map_err(|complaint| match complaint.exit {
-        Exit::Conflict => complaint
-            .remedy(format!("an agent runs, but does not answer on {}; see --socket", global.socket.display())),
+        Exit::Conflict => complaint.remedy(format!(
+            "an agent runs, but does not answer on {}; see --socket",
+            global.socket.display()
+        )),
         _ => complaint,
     })?;
     let read = state::read(&global.state_dir);
@@ -191,8 +202,10 @@ async fn without_daemon(global: &Global, which: &Which, drain: Option<&Option<St
     let names: Vec<&str> = names.iter().map(|name| name.0.as_str()).collect();
     let what = if drain.is_some() { "drained" } else { "put back" };
     let list = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-    terminal::say(&format!("no agent is running: {list} will be {what} when it starts (written to {})",
-        global.state_dir.join("state.json").display()));
+    terminal::say(&format!(
+        "no agent is running: {list} will be {what} when it starts (written to {})",
+        global.state_dir.join("state.json").display()
+    ));
     DONE
 }
 

@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn an_event_is_a_line_for_people_or_an_object_for_machines() {
-        let worded = wording::fact(&Fact::AdminChanged { service: "dns".into(), drained: false, reason: None });
+        let worded =
+            wording::fact(&Fact::AdminChanged { service: "dns".into(), drained: false, reason: None });
         let entry = Entry { number: 4, at_ms: 1_795_228_746_123, worded };
         assert_eq!(line(&entry, false), "2026-11-21T02:39:06.123Z  dns: put back by an operator");
         let value: serde_json::Value = serde_json::from_str(&line(&entry, true)).unwrap();

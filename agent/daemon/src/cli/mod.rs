@@ -32,8 +32,10 @@ const SOCKET: &str = "/run/anyvip/anyvip.sock";
 /// One service IP on many servers, announced while the service is healthy.
 #[derive(Debug, Parser)]
 #[command(name = "anyvip", version, propagate_version = true, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes: 0 done, 1 refused or invalid, 2 usage, 3 no daemon, 4 conflict (another agent), \
-                        5 timed out.\n`status --check` has its own: 0 all as wanted, 1 degraded, 2 nothing announced.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 refused or invalid, 2 usage, 3 no daemon, 4 conflict (another agent), \
+                        5 timed out.\n`status --check` has its own: 0 all as wanted, 1 degraded, 2 nothing announced."
+)]
 struct Cli {
     #[command(flatten)]
     global: Global,

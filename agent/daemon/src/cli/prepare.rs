@@ -30,12 +30,8 @@ pub(super) async fn run(paths: &Paths) -> Ended {
         let text = format!("not in place after {} s: {}", PATIENCE.as_secs(), lacking(&status).join(", "));
         return Err(Complaint::new(Exit::TimedOut, text).remedy("the log above says what the kernel refused"));
     }
-    let vips: Vec<String> = status
-        .services
-        .iter()
-        .flat_map(|service| &service.vips)
-        .map(|vip| vip.address.to_string())
-        .collect();
+    let vips: Vec<String> =
+        status.services.iter().flat_map(|service| &service.vips).map(|vip| vip.address.to_string()).collect();
     terminal::say(&format!("in place: {}", vips.join(", ")));
     DONE
 }

@@ -236,7 +236,8 @@ fn entry(service: &ServiceStatus, what: &str, reason: &Reason) -> String {
         }
     }
     let cure = wording::cure(reason).replace("SERVICE", &service.name.0);
-    terminal::paragraph(&format!("  {what}: "), "      ", &why) + &terminal::paragraph("      -> ", "         ", &cure)
+    terminal::paragraph(&format!("  {what}: "), "      ", &why)
+        + &terminal::paragraph("      -> ", "         ", &cure)
 }
 
 #[cfg(test)]

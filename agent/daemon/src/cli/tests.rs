@@ -10,7 +10,8 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 #[test]
 fn the_command_line_is_consistent_and_lists_exactly_what_exists() {
     Cli::command().debug_assert();
-    let names: Vec<String> = Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let names: Vec<String> =
+        Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let expected = [
         "run", "validate", "status", "explain", "drain", "undrain", "reload", "events", "prepare", "cleanup",
         "schema",

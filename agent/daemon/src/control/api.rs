@@ -154,7 +154,11 @@ async fn operate(operation: Operation, asks: &mpsc::Sender<Ask>) -> Result<Respo
     Ok(json(status, &reply))
 }
 
-async fn events(query: &str, asks: &mpsc::Sender<Ask>, mark: &FollowMark) -> Result<Response<Answer>, Refused> {
+async fn events(
+    query: &str,
+    asks: &mpsc::Sender<Ask>,
+    mark: &FollowMark,
+) -> Result<Response<Answer>, Refused> {
     let mut follow = false;
     let mut kept = usize::MAX;
     for part in query.split('&').filter(|part| !part.is_empty()) {
@@ -178,8 +182,11 @@ async fn events(query: &str, asks: &mpsc::Sender<Ask>, mark: &FollowMark) -> Res
     } else {
         (ask(asks, Ask::Events).await?, None)
     };
-    let first: Vec<u8> =
-        entries.iter().skip(entries.len().saturating_sub(kept)).flat_map(|entry| line(entry.as_ref())).collect();
+    let first: Vec<u8> = entries
+        .iter()
+        .skip(entries.len().saturating_sub(kept))
+        .flat_map(|entry| line(entry.as_ref()))
+        .collect();
     let mut response = Response::new(Answer { first: Some(Bytes::from(first)), following });
     response
         .headers_mut()
@@ -187,7 +194,10 @@ async fn events(query: &str, asks: &mpsc::Sender<Ask>, mark: &FollowMark) -> Res
     Ok(response)
 }
 
-async fn ask<T>(asks: &mpsc::Sender<Ask>, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Refused> {
+async fn ask<T>(
+    asks: &mpsc::Sender<Ask>,
+    make: impl FnOnce(oneshot::Sender<T>) -> Ask,
+) -> Result<T, Refused> {
     let going = || (StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping".to_owned());
     let (sender, receiver) = oneshot::channel();
     asks.send(make(sender)).await.map_err(|_| going())?;

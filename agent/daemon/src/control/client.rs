@@ -74,8 +74,9 @@ impl Client {
     /// As for [`get`](Self::get).
     pub(crate) async fn events(&self, query: &str) -> Result<Events, ClientError> {
         let path = format!("/v1/events{query}");
-        let response =
-            timeout(PATIENCE, self.request(Method::GET, &path, Bytes::new())).await.map_err(|_| ClientError::TimedOut)??;
+        let response = timeout(PATIENCE, self.request(Method::GET, &path, Bytes::new()))
+            .await
+            .map_err(|_| ClientError::TimedOut)??;
         if response.status() != StatusCode::OK {
             return Err(refusal(response).await);
         }
@@ -99,7 +100,12 @@ impl Client {
         timeout(PATIENCE, exchange).await.map_err(|_| ClientError::TimedOut)?
     }
 
-    async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ClientError::NoDaemon(self.socket.clone())
@@ -162,7 +168,9 @@ impl Events {
                     .map_err(|error| ClientError::Garbled(error.to_string()));
             }
             match self.body.frame().await {
-                Some(Ok(frame)) => self.unread.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
+                Some(Ok(frame)) => {
+                    self.unread.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data))
+                }
                 // The agent exits without finishing the stream: that is its end.
                 Some(Err(_)) | None => return Ok(None),
             }

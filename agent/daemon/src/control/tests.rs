@@ -104,7 +104,8 @@ async fn status_comes_as_the_json_of_the_contract() {
 async fn a_drain_reaches_the_loop_with_its_reason_and_a_refused_one_says_so() {
     let folder = Folder::new("drain");
     let (client, mut seen, _) = serve(&folder).await;
-    let reply: Reply = client.post("/v1/drain", &json!({"service": "dns", "reason": "update"})).await.unwrap();
+    let reply: Reply =
+        client.post("/v1/drain", &json!({"service": "dns", "reason": "update"})).await.unwrap();
     assert!(reply.done);
     let expected = Operation::Drain { service: Some("dns".into()), reason: Some("update".to_owned()) };
     assert_eq!(seen.recv().await, Some(expected));
@@ -180,7 +181,8 @@ async fn somebody_without_the_right_reads_but_does_not_change() {
             .unwrap()
     };
     for path in ["/v1/drain", "/v1/undrain", "/v1/reload"] {
-        let response = super::api::respond(request("POST", path), false, asks.clone(), Default::default()).await;
+        let response =
+            super::api::respond(request("POST", path), false, asks.clone(), Default::default()).await;
         assert_eq!(response.status(), StatusCode::FORBIDDEN, "{path}");
     }
     assert!(asked.try_recv().is_err());

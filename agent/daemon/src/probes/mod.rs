@@ -7,9 +7,9 @@
 mod exec;
 mod http;
 mod tcp;
-mod tls;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

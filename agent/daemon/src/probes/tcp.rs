@@ -31,7 +31,9 @@ pub(super) fn connect_ending(error: &std::io::Error) -> Ending {
         Some(libc::EADDRNOTAVAIL) => Ending::error("no local port or address left"),
         Some(libc::EMFILE | libc::ENFILE) => Ending::error("out of file descriptors"),
         Some(libc::ENOBUFS | libc::ENOMEM) => Ending::error("out of memory for sockets"),
-        Some(libc::EACCES | libc::EPERM) => Ending::error("this host's firewall or policy forbids the connection"),
+        Some(libc::EACCES | libc::EPERM) => {
+            Ending::error("this host's firewall or policy forbids the connection")
+        }
         _ => Ending::error(format!("cannot connect: {error}")),
     }
 }

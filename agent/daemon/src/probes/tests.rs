@@ -165,10 +165,7 @@ async fn a_server_that_answers_too_late_fails_with_the_timeout_in_words() {
     let kind = CheckKind::Http(http(port));
     let request = Request { timeout: Duration::from_millis(150), ..request(1, kind) };
     let outcome = outcome(request).await;
-    assert_eq!(
-        (outcome.result, outcome.detail.as_str()),
-        (ProbeResult::Fail, "no answer within 150ms")
-    );
+    assert_eq!((outcome.result, outcome.detail.as_str()), (ProbeResult::Fail, "no answer within 150ms"));
     drop(listener);
 }
 
@@ -245,7 +242,7 @@ async fn the_server_sees_an_orderly_end_even_if_it_had_more_to_say() {
     assert_eq!(ask(tcp(port, None, None)).await.0, ProbeResult::Pass);
     assert_eq!(seen.await.unwrap().unwrap(), Vec::<u8>::new());
 
-    let (listener, port) = listener().await;
+    let (listener, port) = self::listener().await;
     let seen = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         read_head(&mut stream).await;
@@ -293,7 +290,10 @@ async fn child_without_descriptors() {
 #[test]
 fn running_out_of_descriptors_is_an_error_and_not_a_failure_of_the_service() {
     let output = std::process::Command::new("sh")
-        .args(["-c", "ulimit -n 40; exec \"$0\" --exact probes::tests::child_without_descriptors --nocapture"])
+        .args([
+            "-c",
+            "ulimit -n 40; exec \"$0\" --exact probes::tests::child_without_descriptors --nocapture",
+        ])
         .arg(std::env::current_exe().unwrap())
         .env("ANYVIP_TEST_DESCRIPTORS", "1")
         .output()
@@ -350,7 +350,8 @@ impl Authority {
         let ca = authority.self_signed(&ca_key).unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         let issuer = rcgen::Issuer::new(authority, ca_key);
-        let leaf = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let leaf =
+            rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
         let file = std::env::temp_dir().join(format!("anyvip-ca-{}-{label}.pem", std::process::id()));
         std::fs::write(&file, ca.pem()).unwrap();
         let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());

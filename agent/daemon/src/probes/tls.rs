@@ -32,7 +32,10 @@ pub(super) async fn prepare(tls: &Tls, host: Option<&str>, address: IpAddr) -> R
         .with_safe_default_protocol_versions()
         .map_err(|error| Ending::error(format!("TLS cannot be set up: {error}")))?;
     let config = if tls.insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(TakeAny { provider })).with_no_client_auth()
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(TakeAny { provider }))
+            .with_no_client_auth()
     } else {
         let Some(file) = &tls.ca_file else {
             return Err(Ending::error("no CA file is set"));
@@ -64,7 +67,8 @@ async fn authorities(file: &Path) -> Result<RootCertStore, Ending> {
         .await
         .map_err(|error| Ending::error(format!("CA file {}: {}", file.display(), super::plain(&error))))?;
     let mut roots = RootCertStore::empty();
-    let (found, _) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
+    let (found, _) =
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
     if found == 0 {
         return Err(Ending::error(format!("CA file {} holds no certificate", file.display())));
     }
@@ -72,7 +76,10 @@ async fn authorities(file: &Path) -> Result<RootCertStore, Ending> {
 }
 
 /// The handshake.
-pub(super) async fn handshake(prepared: Preparation, stream: TcpStream) -> Result<TlsStream<TcpStream>, Ending> {
+pub(super) async fn handshake(
+    prepared: Preparation,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, Ending> {
     prepared.connector.connect(prepared.name, stream).await.map_err(|error| ending(&error))
 }
 

@@ -34,7 +34,12 @@ fn each_fact_reads_as_one_plain_sentence() {
              (says nothing about the service; its last health stands)",
         ),
         (
-            Fact::CheckError { service: "dns".into(), check: "resolver".into(), target: Target::Own, detail: None },
+            Fact::CheckError {
+                service: "dns".into(),
+                check: "resolver".into(),
+                target: Target::Own,
+                detail: None,
+            },
             "dns: check resolver can be made again",
         ),
         (
@@ -70,7 +75,11 @@ fn each_fact_reads_as_one_plain_sentence() {
             "tor1: the BGP session is down, now Idle",
         ),
         (
-            Fact::PeerDown { peer: "tor1".into(), was_established: false, text: "connection refused".to_owned() },
+            Fact::PeerDown {
+                peer: "tor1".into(),
+                was_established: false,
+                text: "connection refused".to_owned(),
+            },
             "tor1: no BGP session: connection refused; trying again",
         ),
         (
@@ -185,7 +194,10 @@ fn durations_have_two_units_at_most() {
     for (ms, expected) in cases {
         assert_eq!(for_ms(ms), expected);
     }
-    assert_eq!((micros(310), micros(3_140), micros(1_204_000)), ("310µs".into(), "3.1ms".into(), "1.20s".into()));
+    assert_eq!(
+        (micros(310), micros(3_140), micros(1_204_000)),
+        ("310µs".into(), "3.1ms".into(), "1.20s".into())
+    );
 }
 
 #[test]

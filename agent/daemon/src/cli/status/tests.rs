@@ -1,6 +1,4 @@
-use anyvip_core::status::{
-    AttributesStatus, DrainStatus, Histogram, LastResult, VipPeerStatus, Warning,
-};
+use anyvip_core::status::{AttributesStatus, DrainStatus, Histogram, LastResult, VipPeerStatus, Warning};
 
 use super::*;
 
@@ -69,11 +67,8 @@ fn mixed() -> Status {
         vips,
     };
     let pass = LastResult { result: ProbeResult::Pass, latency_us: 310, detail: "200 OK".to_owned() };
-    let fail = LastResult {
-        result: ProbeResult::Fail,
-        latency_us: 95,
-        detail: "connection refused".to_owned(),
-    };
+    let fail =
+        LastResult { result: ProbeResult::Fail, latency_us: 95, detail: "connection refused".to_owned() };
     let both = |reason: Reason| vec![peer("tor1", false, Some(reason)), peer("tor2", false, Some(reason))];
     let down = Some(Reason::SessionDown);
     Status {
@@ -143,7 +138,8 @@ fn long_names_and_errors_stay_within_100_columns() {
             vip.address = address.parse().unwrap();
         }
     }
-    status.peers[1].last_error = Some("the peer said Cease, Administrative Shutdown: ".to_owned() + &"x ".repeat(60));
+    status.peers[1].last_error =
+        Some("the peer said Cease, Administrative Shutdown: ".to_owned() + &"x ".repeat(60));
     status.peers[0].address = address.to_owned();
     let text = render(&status, false);
     for line in text.lines() {
