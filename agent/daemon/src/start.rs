@@ -3,13 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use anyvip_core::Agent;
-use anyvip_core::Config;
 use anyvip_core::boundary::Start;
 use anyvip_core::config::Loaded;
 use anyvip_core::kernel::KernelView;
 use anyvip_core::state::{StoredState, StoredStateRead};
+use anyvip_core::{Agent, Config};
 use anyvip_io::netlink::{Monitor, Netlink};
+use anyvip_io::state_file::Lock;
 use anyvip_io::{Clock, clock};
 use tokio::sync::mpsc;
 
@@ -19,7 +19,7 @@ use crate::control::api::Ask;
 use crate::control::server::{ControlSocket, SocketError};
 use crate::driver::{Driver, Parts};
 use crate::signals::Signals;
-use crate::state::{self, Lock, StateWriter};
+use crate::state::{self, StateWriter};
 use crate::{configuration, kernel, render};
 
 /// Where things are.
@@ -50,7 +50,7 @@ impl Alone {
     /// # Errors
     /// [`Exit::Conflict`] when there is another agent.
     pub(crate) fn ensure(state_dir: &Path) -> Result<Alone, Complaint> {
-        let lock = Lock::take(state_dir)?;
+        let lock = state::lock(state_dir)?;
         // An abstract socket name belongs to a network namespace and vanishes with its process.
         let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)
             .and_then(|socket| {

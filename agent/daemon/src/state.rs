@@ -1,13 +1,13 @@
 //! The state directory: one agent at a time, and a file that is always whole.
 
-use std::fs::{File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyvip_core::boundary::Event;
 use anyvip_core::state::{StoredState, StoredStateRead};
-use anyvip_machine::Failure;
+use anyvip_io::state_file::{self, Lock, LockError};
+use anyvip_machine::{Failure, FailureKind};
 use tokio::sync::mpsc;
 
 use crate::complaint::{Complaint, Exit};
@@ -15,16 +15,20 @@ use crate::complaint::{Complaint, Exit};
 /// Where it is unless `--state-dir` says otherwise.
 pub(crate) const DEFAULT: &str = "/var/lib/anyvip";
 
-/// What is wrong if this version does not know the format.
+/// The format that this version knows.
 const VERSION: u32 = 1;
+
+fn file(folder: &Path) -> PathBuf {
+    folder.join("state.json")
+}
 
 /// Reads what an earlier agent left. Never fails: what cannot be used says why.
 pub(crate) fn read(folder: &Path) -> StoredStateRead {
-    let path = folder.join("state.json");
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return StoredStateRead::Absent,
-        Err(error) => return StoredStateRead::Unreadable(format!("{}: {error}", path.display())),
+    let path = file(folder);
+    let bytes = match state_file::read(&path) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return StoredStateRead::Absent,
+        Err(failure) => return StoredStateRead::Unreadable(failure.text),
     };
     // The version is looked at first: a newer file may have any shape.
     let version = serde_json::from_slice::<serde_json::Value>(&bytes)
@@ -44,64 +48,32 @@ pub(crate) fn read(folder: &Path) -> StoredStateRead {
 ///
 /// # Errors
 /// When the file system refuses; the former file stands then.
-pub(crate) fn write(folder: &Path, state: &StoredState) -> io::Result<()> {
-    let fresh = folder.join("state.json.new");
-    let mut text = serde_json::to_vec_pretty(state)?;
+pub(crate) fn write(folder: &Path, state: &StoredState) -> Result<(), Failure> {
+    let mut text = serde_json::to_vec_pretty(state).map_err(|error| {
+        Failure::new(FailureKind::Other, format!("the state cannot be written down: {error}"))
+    })?;
     text.push(b'\n');
-    let mut file = File::create(&fresh)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    drop(file);
-    std::fs::rename(&fresh, folder.join("state.json"))?;
-    File::open(folder)?.sync_all()
+    state_file::write(&file(folder), &text)
 }
 
-/// Held by the one process that may write the state; given back by the kernel when the process ends, however it ends.
-#[derive(Debug)]
-pub(crate) struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Takes the state directory, making it if it is not there.
-    ///
-    /// # Errors
-    /// [`Exit::Conflict`] when an agent holds it, [`Exit::Refused`] when the system refuses.
-    pub(crate) fn take(folder: &Path) -> Result<Lock, Complaint> {
-        let path = folder.join("lock");
-        let cannot = |what: &str, error: &io::Error| {
-            Complaint::refused(format!("cannot {what} {}: {error}", path.display()))
-                .remedy("run it as root, or name a folder of your own with --state-dir")
-        };
-        std::fs::create_dir_all(folder).map_err(|error| cannot("make the state directory of", &error))?;
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| cannot("open", &error))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut owner = String::new();
-                let _ = file.read_to_string(&mut owner);
-                let who = match owner.trim() {
-                    "" => "another anyvip".to_owned(),
-                    pid => format!("another anyvip (process {pid})"),
-                };
-                return Err(Complaint::new(
-                    Exit::Conflict,
-                    format!("{who} uses the state directory {}", folder.display()),
-                )
-                .remedy("stop it first: `systemctl stop anyvip`"));
-            }
-            Err(TryLockError::Error(error)) => return Err(cannot("lock", &error)),
+/// Takes the state directory, making it if it is not there, for the one process that may write it.
+///
+/// # Errors
+/// [`Exit::Conflict`] when an agent holds it, [`Exit::Refused`] when the system refuses.
+pub(crate) fn lock(folder: &Path) -> Result<Lock, Complaint> {
+    let own_folder = "run it as root, or name a folder of your own with --state-dir";
+    std::fs::create_dir_all(folder).map_err(|error: io::Error| {
+        Complaint::refused(format!("cannot make the state directory {}: {error}", folder.display()))
+            .remedy(own_folder)
+    })?;
+    Lock::acquire(&folder.join("lock")).map_err(|error| match error {
+        LockError::Held { pid } => {
+            let who = pid.map_or(String::new(), |pid| format!(" (process {pid})"));
+            let text = format!("another anyvip{who} uses the state directory {}", folder.display());
+            Complaint::new(Exit::Conflict, text).remedy("stop it first: `systemctl stop anyvip`")
         }
-        // For people only; the lock itself is the kernel's.
-        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Lock { _file: file })
-    }
+        LockError::Failed(failure) => Complaint::refused(failure.text).remedy(own_folder),
+    })
 }
 
 /// Writes states beside the loop; a newer one is never replaced by an older one.
@@ -130,10 +102,7 @@ impl StateWriter {
         if generation < *newest {
             return Ok(());
         }
-        write(&self.folder, state).map_err(|error| {
-            let what = format!("cannot write {}", self.folder.join("state.json").display());
-            anyvip_io::failure::failed(what, &error)
-        })?;
+        write(&self.folder, state)?;
         *newest = generation;
         Ok(())
     }
@@ -210,11 +179,11 @@ mod tests {
     #[test]
     fn a_second_agent_is_told_who_holds_the_state() {
         let folder = Folder::new("lock");
-        let held = Lock::take(&folder.0).unwrap();
-        let complaint = Lock::take(&folder.0).unwrap_err();
+        let held = lock(&folder.0).unwrap();
+        let complaint = lock(&folder.0).unwrap_err();
         assert_eq!(complaint.exit, Exit::Conflict);
         assert!(complaint.to_string().contains(&format!("process {}", std::process::id())), "{complaint}");
         drop(held);
-        assert!(Lock::take(&folder.0).is_ok());
+        assert!(lock(&folder.0).is_ok());
     }
 }

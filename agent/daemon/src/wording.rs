@@ -168,37 +168,39 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
                 ..Worded::new("peer_notice", Weight::Trouble, said)
             }
         }
-        Fact::VipChanged { vip, interface, present, owned, text: why } => {
-            let what = match (present, owned) {
-                (true, true) => "is in place",
-                (true, false) => "is in place, put there by somebody else: it is used, never changed",
-                (false, _) => "is missing",
-            };
-            Worded {
-                vip: Some(*vip),
-                interface: Some(interface.clone()),
-                to: Some(if *present { "present" } else { "missing" }.to_owned()),
-                ..Worded::new(
-                    "vip_changed",
-                    if *present { Weight::Change } else { Weight::Trouble },
-                    with_more(format!("{vip} {what} on {interface}"), why),
-                )
-            }
-        }
+        Fact::VipChanged { vip, interface, present, owned: _, text: what } => Worded {
+            vip: Some(*vip),
+            interface: Some(interface.clone()),
+            to: Some(if *present { "present" } else { "missing" }.to_owned()),
+            reason: Some(what.clone()),
+            ..Worded::new(
+                "vip_changed",
+                if *present { Weight::Change } else { Weight::Trouble },
+                format!("{vip} on {interface}: {what}"),
+            )
+        },
         Fact::ArpChanged { interface, guarded, text: why } => {
-            let what = if *guarded {
-                "ARP is guarded: the host neither answers nor announces its VIPs there"
-            } else {
-                "ARP is not guarded: the host may answer for its VIPs there"
+            let (weight, to, text) = match guarded {
+                true => (
+                    Weight::Change,
+                    "guarded",
+                    format!(
+                        "{interface}: the ARP guard is in place: this host is silent about its VIPs there"
+                    ),
+                ),
+                false => (
+                    Weight::Trouble,
+                    "unguarded",
+                    format!(
+                        "{interface}: the ARP guard is gone, this host may answer for its VIPs there: {why}"
+                    ),
+                ),
             };
             Worded {
                 interface: Some(interface.clone()),
-                to: Some(if *guarded { "guarded" } else { "unguarded" }.to_owned()),
-                ..Worded::new(
-                    "arp_changed",
-                    if *guarded { Weight::Change } else { Weight::Trouble },
-                    with_more(format!("{interface}: {what}"), why),
-                )
+                to: Some(to.to_owned()),
+                reason: (!guarded).then(|| why.clone()),
+                ..Worded::new("arp_changed", weight, text)
             }
         }
         Fact::KernelRefused { text, failure } => Worded {
@@ -236,10 +238,6 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
         }
         Fact::Lifecycle { text } => Worded::new("lifecycle", Weight::Change, text.clone()),
     }
-}
-
-fn with_more(said: String, more: &str) -> String {
-    if more.is_empty() { said } else { format!("{said} ({more})") }
 }
 
 fn on(target: Target) -> String {
@@ -294,6 +292,27 @@ pub(crate) fn reason(reason: &Reason) -> &'static str {
         Reason::FamilyNotNegotiated => "the peer did not agree to this address family",
         Reason::NoNextHop => "this host has no address the peer could use as next hop",
         Reason::ReturnPath => "rp_filter would drop what comes in from this peer",
+    }
+}
+
+/// What a gate asks, as a title; the reverse of its reason.
+pub(crate) fn gate(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Stopping => "agent runs",
+        Reason::StateUnreadable => "state readable",
+        Reason::CrashLoop => "no crash loop",
+        Reason::Drained => "not drained",
+        Reason::VipMissing => "VIP in place",
+        Reason::VipContested => "VIP uncontested",
+        Reason::ArpNotGuarded => "ARP guarded",
+        Reason::ArpGuardUnsafe => "guard is safe",
+        Reason::NotYetChecked => "checks decided",
+        Reason::Unhealthy => "checks pass",
+        Reason::CheckError => "checks can run",
+        Reason::SessionDown => "session up",
+        Reason::FamilyNotNegotiated => "family agreed",
+        Reason::NoNextHop => "next hop",
+        Reason::ReturnPath => "return path",
     }
 }
 

@@ -40,8 +40,7 @@ pub(super) async fn run(global: &Global) -> Ended {
         stored.owned.clear();
         stored.arp.clear();
         stored.generation += 1;
-        state::write(&global.state_dir, &stored)
-            .map_err(|error| Complaint::refused(format!("the state cannot be written: {error}")))?;
+        state::write(&global.state_dir, &stored).map_err(|failure| Complaint::refused(failure.text))?;
     }
     match removed.as_slice() {
         [] => terminal::say("no VIPs of anyvip were on this host"),

@@ -197,8 +197,7 @@ async fn without_daemon(global: &Global, which: &Which, drain: Option<&Option<St
         }
     }
     stored.generation += 1;
-    state::write(&global.state_dir, &stored)
-        .map_err(|error| Complaint::refused(format!("the state cannot be written: {error}")))?;
+    state::write(&global.state_dir, &stored).map_err(|failure| Complaint::refused(failure.text))?;
     let names: Vec<&str> = names.iter().map(|name| name.0.as_str()).collect();
     let what = if drain.is_some() { "drained" } else { "put back" };
     let list = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };

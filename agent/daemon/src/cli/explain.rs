@@ -36,10 +36,11 @@ fn render(explanation: &Explanation, color: bool) -> String {
     for vip in &explanation.vips {
         let told = vip.peers.iter().filter(|peer| peer.advertised).count();
         let heading = format!(
-            "{} {}: announced to {told} of {} peers",
+            "{} {}: announced to {told} of {} peer{}",
             explanation.service,
             vip.address,
-            vip.peers.len()
+            vip.peers.len(),
+            if vip.peers.len() == 1 { "" } else { "s" }
         );
         text.push_str(&terminal::heading(&heading, color));
         for gate in &vip.gates {
@@ -62,11 +63,12 @@ fn render(explanation: &Explanation, color: bool) -> String {
 fn line(gate: &GateStatus, indent: &str, color: bool) -> String {
     let (sign, paint) = if gate.open { ("ok", "\x1b[32m") } else { ("NO", "\x1b[31m") };
     let sign = if color { format!("{paint}{sign}\x1b[0m") } else { sign.to_owned() };
-    let deeper = format!("{indent}     ");
+    let deeper = format!("{indent}{:22}", "");
     let said = format!("{} ({})", gate.text, wording::for_ms(gate.for_ms));
-    let mut text = terminal::paragraph(&format!("{indent}{sign}   "), &deeper, &said);
+    let title = format!("{indent}{sign}  {:16}  ", wording::gate(&gate.gate));
+    let mut text = terminal::paragraph(&title, &deeper, &said);
     if let Some(remedy) = gate.remedy.as_ref().filter(|_| !gate.open) {
-        text.push_str(&terminal::paragraph(&format!("{deeper}to open: "), &deeper, remedy));
+        text.push_str(&terminal::paragraph(&format!("{deeper}cure: "), &deeper, remedy));
     }
     text
 }
@@ -105,11 +107,11 @@ mod tests {
             }],
         };
         let expected = "\
-dns 192.0.2.53: announced to 0 of 1 peers
-  ok   192.0.2.53 is on lo (3m12s)
+dns 192.0.2.53: announced to 0 of 1 peer
+  ok  VIP in place      192.0.2.53 is on lo (3m12s)
   to tor1: not announced
-    NO   the session is in state Active (3m12s)
-         to open: check that 10.0.1.1 expects this host
+    NO  session up        the session is in state Active (3m12s)
+                          cure: check that 10.0.1.1 expects this host
 ";
         assert_eq!(render(&explanation, false), expected);
     }

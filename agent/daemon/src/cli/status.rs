@@ -118,7 +118,7 @@ fn services(services: &[ServiceStatus]) -> Table {
                 (once(service.admin.clone()), admin_tone(&service.admin)),
                 (vip.address.to_string(), Tone::Plain),
                 on_host(vip),
-                announced_to(vip),
+                announced_to(service, vip),
             ]);
         }
     }
@@ -146,10 +146,11 @@ fn on_host(vip: &VipStatus) -> (String, Tone) {
     }
 }
 
-fn announced_to(vip: &VipStatus) -> (String, Tone) {
+fn announced_to(service: &ServiceStatus, vip: &VipStatus) -> (String, Tone) {
     let names: Vec<&str> =
         vip.peers.iter().filter(|peer| peer.advertised).map(|peer| peer.name.as_str()).collect();
     match (names.len(), vip.peers.len()) {
+        (0, _) if service.admin != "enabled" => ("nobody".to_owned(), Tone::Careful),
         (0, _) => ("nobody".to_owned(), Tone::Bad),
         (told, all) if told == all => (names.join(", "), Tone::Good),
         (_, all) => (format!("{} (of {all})", names.join(", ")), Tone::Careful),

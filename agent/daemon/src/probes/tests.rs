@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyvip_core::boundary::{ProbeId, ProbeOutcome, ProbeResult, Target};
-use anyvip_core::config::{CheckKind, HttpCheck, HttpMethod, TcpCheck, Tls};
+use anyvip_core::config::{CheckKind, ExecCheck, HttpCheck, HttpMethod, TcpCheck, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -182,7 +182,7 @@ async fn a_server_that_sends_garbage_or_nothing_fails() {
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec(), "the answer is not HTTP/1.1"),
         (b"\x00\x01\x02\xff\xfe\r\n\r\n".to_vec(), "the answer is not HTTP/1.1"),
         (Vec::new(), "closed before an answer"),
-        (b"HTTP/1.1 200 OK\r\nx: ".repeat(1), "closed before an answer"),
+        (b"HTTP/1.1 200 OK\r\nx: ".to_vec(), "closed before an answer"),
         (
             [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &b"a".repeat(100_000)].concat(),
             "the header of the answer is too large",
@@ -333,6 +333,53 @@ async fn no_more_than_64_run_at_once_and_waiting_costs_nobody_a_failure() {
         assert_ne!(end.probe, ProbeId(AT_ONCE as u64 + 9));
     }
     assert!(finished.try_recv().is_err());
+}
+
+fn exec(script: &str) -> CheckKind {
+    let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    CheckKind::Exec(ExecCheck { command })
+}
+
+#[tokio::test]
+async fn a_command_passes_by_exit_0_and_its_first_line_is_the_detail() {
+    let all = "echo $ANYVIP_SERVICE $ANYVIP_CHECK $ANYVIP_VIP; echo more";
+    assert_eq!(ask(exec(all)).await, (ProbeResult::Pass, "web web/1 127.0.0.1".to_owned()));
+    assert_eq!(ask(exec("exit 0")).await, (ProbeResult::Pass, "exit 0".to_owned()));
+    assert_eq!(ask(exec("echo no >&2; exit 3")).await, (ProbeResult::Fail, "exit 3: no".to_owned()));
+    assert_eq!(ask(exec("kill -9 $$")).await, (ProbeResult::Fail, "ended by signal 9".to_owned()));
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_started_is_an_error() {
+    let kind = CheckKind::Exec(ExecCheck { command: vec!["/nonexistent/check".to_owned()] });
+    let (result, detail) = ask(kind).await;
+    assert_eq!(result, ProbeResult::Error);
+    assert!(detail.contains("/nonexistent/check"), "{detail}");
+}
+
+/// Whether this process is gone, or a zombie that its parent has not looked at yet.
+fn is_gone(pid: &str) -> bool {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')),
+        Err(_) => true,
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_takes_too_long_is_killed_with_its_children() {
+    let file = std::env::temp_dir().join(format!("anyvip-exec-{}", std::process::id()));
+    let script = format!("sleep 1000 & echo $! > {0}; echo $$ >> {0}; wait", file.display());
+    let slow = Request { timeout: Duration::from_secs(1), ..request(1, exec(&script)) };
+    let outcome = outcome(slow).await;
+    assert_eq!(outcome.result, ProbeResult::Fail, "{outcome:?}");
+    let pids = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(pids.lines().count(), 2, "{pids}");
+    let begun = std::time::Instant::now();
+    while !pids.lines().all(is_gone) {
+        assert!(begun.elapsed() < LONG, "{pids} still run");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// A CA and a server certificate for this name, the CA as a file.

@@ -96,23 +96,21 @@ fn each_fact_reads_as_one_plain_sentence() {
                 interface: "lo".to_owned(),
                 present: true,
                 owned: true,
-                text: String::new(),
+                text: "found in place, adopted".to_owned(),
             },
-            "192.0.2.53 is in place on lo",
+            "192.0.2.53 on lo: found in place, adopted",
         ),
         (
-            Fact::VipChanged {
-                vip,
-                interface: "lo".to_owned(),
-                present: false,
-                owned: true,
-                text: "deleted from outside".to_owned(),
-            },
-            "192.0.2.53 is missing on lo (deleted from outside)",
+            Fact::ArpChanged { interface: "eth0".to_owned(), guarded: true, text: "guarded".to_owned() },
+            "eth0: the ARP guard is in place: this host is silent about its VIPs there",
         ),
         (
-            Fact::ArpChanged { interface: "eth0".to_owned(), guarded: true, text: String::new() },
-            "eth0: ARP is guarded: the host neither answers nor announces its VIPs there",
+            Fact::ArpChanged {
+                interface: "eth0".to_owned(),
+                guarded: false,
+                text: "somebody reset arp_ignore".to_owned(),
+            },
+            "eth0: the ARP guard is gone, this host may answer for its VIPs there: somebody reset arp_ignore",
         ),
         (
             Fact::KernelRefused { text: "add 192.0.2.53 to lo".to_owned(), failure: refused.clone() },
