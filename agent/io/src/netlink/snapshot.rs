@@ -272,3 +272,76 @@ fn multipath_of(mut bytes: &[u8]) -> Vec<Hop> {
     }
     hops
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::{Message, Mode, kind, link_header_with};
+    use super::*;
+
+    fn link() -> Vec<u8> {
+        let values: Vec<u8> = (1..=33_u32).flat_map(u32::to_ne_bytes).collect();
+        Message::new(kind::NEW_LINK, Mode::Existing, &link_header_with(7, 1 | 1 << 16, 0))
+            .put_name(3, "eth0")
+            .put(1, &[2, 0, 0, 0, 0, 1])
+            .nest(26, |spec| spec.nest(10, |inet6| inet6.put_u32(1, 5)).nest(2, |inet| inet.put(1, &values)))
+            .into_bytes(0)
+    }
+
+    fn route() -> Vec<u8> {
+        let header = [AF_INET, 24, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
+        // struct rtnexthop: length, flags, weight, interface; then RTA_GATEWAY, or RTA_VIA with a family of its own.
+        let mut hops = vec![16, 0, 0, 0, 7, 0, 0, 0, 8, 0, 5, 0, 10, 0, 0, 1];
+        hops.extend([32, 0, 0, 3, 8, 0, 0, 0, 22, 0, 18, 0, 10, 0]);
+        hops.extend("fe80::1".parse::<Ipv6Addr>().unwrap().octets());
+        hops.extend([0, 0]);
+        Message::new(kind::NEW_ROUTE, Mode::Existing, &header)
+            .put_ip(1, IpAddr::from([192, 0, 2, 0]))
+            .put_u32(6, 20)
+            .put(9, &hops)
+            .into_bytes(0)
+    }
+
+    #[test]
+    fn the_values_of_an_interface_are_found_by_their_number() {
+        let link = link_of(&link()[16..]).unwrap();
+        assert_eq!(link.settings, Ipv4Settings { arp_ignore: 19, arp_announce: 18, rp_filter: 8 });
+        assert_eq!((link.index, link.name.as_str(), link.mac), (7, "eth0", Some([2, 0, 0, 0, 0, 1])));
+        assert!(link.up && link.carrier && link.arp && !link.loopback);
+    }
+
+    #[test]
+    fn a_bridge_port_event_is_no_link() {
+        let mut port = link();
+        port[16] = 7; // AF_BRIDGE
+        assert_eq!(link_of(&port[16..]), None);
+    }
+
+    #[test]
+    fn a_dead_hop_does_not_count() {
+        let mut bytes = route();
+        let alive = route_of(&bytes[16..]).unwrap().route;
+        let first = Hop { gateway: Some([10, 0, 0, 1].into()), interface: 7 };
+        let second = Hop { gateway: Some("fe80::1".parse().unwrap()), interface: 8 };
+        assert_eq!((alive.metric, alive.hops), (20, vec![first, second.clone()]));
+        let first_hop = bytes.windows(8).position(|hop| hop == [16, 0, 0, 0, 7, 0, 0, 0]).unwrap();
+        bytes[first_hop + 2] = 1;
+        assert_eq!(route_of(&bytes[16..]).unwrap().route.hops, [second]);
+    }
+
+    #[test]
+    fn no_message_cut_short_or_with_a_wrong_byte_does_harm() {
+        for message in [link(), route()] {
+            for cut in 16..message.len() {
+                let (link, route) = (link_of(&message[16..cut]), route_of(&message[16..cut]));
+                drop((link, route, address_of(&message[16..cut])));
+            }
+            for at in 16..message.len() {
+                for value in [0, 1, 3, 4, 8, 127, 255] {
+                    let mut wrong = message.clone();
+                    wrong[at] = value;
+                    drop((link_of(&wrong[16..]), route_of(&wrong[16..]), address_of(&wrong[16..])));
+                }
+            }
+        }
+    }
+}
