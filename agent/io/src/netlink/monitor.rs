@@ -82,30 +82,36 @@ impl Monitor {
     /// The same with room for this many bytes of events.
     pub(super) fn with_receive_buffer(bytes: usize) -> Result<Monitor, Failure> {
         let open = || -> io::Result<Monitor> {
-            let shared = Arc::new(Shared::default());
-            let (wake, woken) = UnixStream::pair()?;
-            wake.set_nonblocking(true)?;
-            woken.set_nonblocking(true)?;
-            let (sender, snapshots) = watch::channel(None);
-            let worker = Worker {
-                events: subscribe(bytes)?,
-                requests: RequestSocket::open()?,
-                woken,
-                shared: Arc::clone(&shared),
-                sender,
-                interests: Vec::new(),
-                unread: Tables::ALL,
-                current: Snapshot::default(),
-                nexthops_used: false,
-                not_before: None,
-            };
+            let (monitor, worker) = Monitor::with_worker(bytes)?;
             std::thread::Builder::new()
                 .name("netlink-monitor".into())
                 .stack_size(256 * 1024)
                 .spawn(move || worker.run())?;
-            Ok(Monitor { snapshots, shared, wake })
+            Ok(monitor)
         };
         open().map_err(|error| failed("cannot watch links, addresses and routes", &error))
+    }
+
+    /// Both halves, the worker not yet at work.
+    fn with_worker(receive_buffer: usize) -> io::Result<(Monitor, Worker)> {
+        let shared = Arc::new(Shared::default());
+        let (wake, woken) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        let (sender, snapshots) = watch::channel(None);
+        let worker = Worker {
+            events: subscribe(receive_buffer)?,
+            requests: RequestSocket::open()?,
+            woken,
+            shared: Arc::clone(&shared),
+            sender,
+            interests: Vec::new(),
+            unread: Tables::ALL,
+            current: Snapshot::default(),
+            nexthops_used: false,
+            not_before: None,
+        };
+        Ok((Monitor { snapshots, shared, wake }, worker))
     }
 
     /// Waits for a snapshot that differs from the last one; several changes may come as one. Cancel-safe.
@@ -438,4 +444,51 @@ fn settings_of_all() -> io::Result<Ipv4Settings> {
         arp_announce: read("arp_announce")?,
         rp_filter: read("rp_filter")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::super::tests::inside;
+    use super::*;
+
+    fn ip(line: &str) {
+        assert!(Command::new("ip").args(line.split(' ')).status().unwrap().success(), "ip {line}");
+    }
+
+    #[test]
+    fn an_event_that_was_lost_in_an_overrun_is_made_up_for_by_reading_everything() {
+        inside(|| async {
+            ip("addr add 192.0.2.53/32 dev lo");
+            let (monitor, mut worker) = Monitor::with_worker(1).unwrap();
+            let mut buffer = vec![0; 64 * 1024];
+            worker.round();
+            assert_eq!(worker.current.addresses.len(), 3, "127.0.0.1, ::1 and the VIP");
+            worker.read_events(&mut buffer);
+            assert_eq!(worker.unread, Tables::NONE);
+
+            // Nobody reads: what does not matter fills the buffer, what does is lost.
+            for route in 0..50 {
+                ip(&format!("route add 10.{route}.0.0/16 dev lo"));
+            }
+            ip("addr del 192.0.2.53/32 dev lo");
+            worker.read_events(&mut buffer);
+            assert_eq!(monitor.stats().overruns, 1);
+            assert_eq!(worker.unread, Tables::ALL);
+            assert_eq!(worker.current.addresses.len(), 3, "meanwhile the last view stands");
+            worker.round();
+            assert_eq!(worker.current.addresses.len(), 2);
+        });
+    }
+
+    #[test]
+    fn the_thread_ends_with_the_monitor() {
+        inside(|| async {
+            let (monitor, worker) = Monitor::with_worker(RECEIVE_BUFFER).unwrap();
+            let thread = std::thread::spawn(move || worker.run());
+            drop(monitor);
+            thread.join().unwrap();
+        });
+    }
 }

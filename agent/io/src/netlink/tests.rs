@@ -12,7 +12,7 @@ use crate::Namespace;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs `story` inside a new namespace in which `lo` is up. Not root: says so, and fails where CI counts on it.
-fn inside<F: Future<Output = ()>>(story: impl FnOnce() -> F + Send) {
+pub(super) fn inside<F: Future<Output = ()>>(story: impl FnOnce() -> F + Send) {
     if !nix::unistd::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "CI must run this as root");
         println!("skipped: needs root for a network namespace");
@@ -255,11 +255,16 @@ fn a_burst_that_overruns_the_buffer_ends_in_the_true_view() {
 fn events_that_change_nothing_cost_no_dump_and_no_snapshot() {
     inside(|| async {
         let netlink = Netlink::open().unwrap();
-        let (left, _) = veth(&netlink).await;
+        let (left, right) = veth(&netlink).await;
         netlink.add_address(left, ip("2001:db8::1"), 64).await.unwrap();
         let mut monitor = Monitor::open().unwrap();
+        // Quiet: both ends are up, and their link-local addresses are there and found to be unique.
         until(&mut monitor, |snapshot| {
-            snapshot.links[&left].carrier && !snapshot.addresses.iter().any(|address| address.tentative)
+            [left, right].iter().all(|end| {
+                let link_local = |address: &&Address| address.interface == *end && address.scope_link;
+                snapshot.links[end].carrier
+                    && snapshot.addresses.iter().find(link_local).is_some_and(|address| !address.tentative)
+            })
         })
         .await;
         let rounds = monitor.stats().rounds;
