@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use anyvip_bgp::{PeerName, Speaker, SpeakerConfig};
+use anyvip_bgp::{PeerName, PeerState, Speaker, SpeakerConfig};
 use anyvip_machine::{Seed, Time};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -344,7 +344,10 @@ impl Agent {
                 }
                 Bgp::StateChanged { peer, from, to } => {
                     self.peers.state_changed(now, &peer, to);
-                    out.push(Action::Record(Fact::PeerChanged { peer, from, to }));
+                    // The steps of each attempt at a dead peer would bury everything else.
+                    if [from, to].contains(&PeerState::Established) {
+                        out.push(Action::Record(Fact::PeerChanged { peer, from, to }));
+                    }
                 }
                 Bgp::SessionUp { peer, facts } => {
                     self.peers.session_up(&peer, facts);

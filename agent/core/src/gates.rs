@@ -108,3 +108,86 @@ impl PeerGates {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all_open() -> Gates {
+        Gates {
+            stopping: false,
+            state_unreadable: None,
+            crash_loop: false,
+            drained: false,
+            vip_missing: None,
+            vip_contested: false,
+            arp: ArpState::Guarded,
+            health: VipHealth::Up,
+        }
+    }
+
+    fn peer(vip: Option<Reason>) -> PeerGates {
+        let hop = NextHop::V4([10, 0, 0, 1].into());
+        PeerGates {
+            vip,
+            session: true,
+            family: true,
+            next_hop: Ok(hop),
+            no_return_path: None,
+            attributes: Some(RouteAttributes::originated(hop)),
+        }
+    }
+
+    #[test]
+    fn the_first_closed_gate_is_the_reason_in_the_declared_order() {
+        let mut gates = all_open();
+        assert_eq!(gates.closed(), None);
+        type Close = fn(&mut Gates);
+        let steps: [(Close, Reason); 8] = [
+            (|g| g.health = VipHealth::Down(String::new()), Reason::Unhealthy),
+            (|g| g.arp = ArpState::Unsafe(String::new()), Reason::ArpGuardUnsafe),
+            (|g| g.vip_contested = true, Reason::VipContested),
+            (|g| g.vip_missing = Some(String::new()), Reason::VipMissing),
+            (|g| g.drained = true, Reason::Drained),
+            (|g| g.crash_loop = true, Reason::CrashLoop),
+            (|g| g.state_unreadable = Some(String::new()), Reason::StateUnreadable),
+            (|g| g.stopping = true, Reason::Stopping),
+        ];
+        for (close, reason) in steps {
+            close(&mut gates);
+            assert_eq!(gates.closed(), Some(reason));
+        }
+    }
+
+    #[test]
+    fn the_lists_of_gates_are_in_the_order_of_the_reasons_and_complete() {
+        let all: Vec<Reason> = VIP_GATES.into_iter().chain(PEER_GATES).collect();
+        assert!(all.is_sorted());
+        assert_eq!((all.first(), all.last()), (Some(&Reason::Stopping), Some(&Reason::ReturnPath)));
+        assert_eq!(all.len(), Reason::ReturnPath as usize + 1);
+    }
+
+    #[test]
+    fn each_state_of_health_closes_exactly_its_own_gate() {
+        for (health, reason) in [
+            (VipHealth::Unknown(String::new()), Reason::NotYetChecked),
+            (VipHealth::Down(String::new()), Reason::Unhealthy),
+            (VipHealth::Error(String::new()), Reason::CheckError),
+        ] {
+            let gates = Gates { health, ..all_open() };
+            let closed: Vec<Reason> = VIP_GATES.into_iter().filter(|gate| !gates.open(*gate)).collect();
+            assert_eq!(closed, [reason]);
+        }
+    }
+
+    #[test]
+    fn a_closed_gate_of_the_vip_comes_before_those_of_the_peer() {
+        let closed = PeerGates { session: false, ..peer(Some(Reason::Drained)) };
+        assert_eq!(closed.verdict(), Verdict::Withhold(Reason::Drained));
+        let down = PeerGates { session: false, family: false, ..peer(None) };
+        assert_eq!(down.verdict(), Verdict::Withhold(Reason::SessionDown));
+        let lost = PeerGates { no_return_path: Some(Default::default()), ..peer(None) };
+        assert_eq!(lost.verdict(), Verdict::Withhold(Reason::ReturnPath));
+        assert!(matches!(peer(None).verdict(), Verdict::Announce(_)));
+    }
+}

@@ -179,10 +179,7 @@ impl ArpGuard {
                 continue;
             }
             // Old values first, and on disk: without them nobody could put them back.
-            let known = self
-                .former
-                .get(&link.name)
-                .filter(|former| former.was.interface == *index && former.was.boot_id == self.boot_id);
+            let known = self.former.values().find(|former| former.was.interface == *index);
             let generation = match known {
                 Some(former) => former.generation,
                 None => {
@@ -209,7 +206,7 @@ impl ArpGuard {
         let mut done = Vec::new();
         for (name, former) in &self.former {
             let was = &former.was;
-            let link = view.links.get(&was.interface).filter(|link| link.name == *name);
+            let link = view.links.get(&was.interface);
             let ours = |now: &Ipv4Settings| now.arp_ignore == 1 && now.arp_announce == 2;
             let same = |now: &Ipv4Settings| (now.arp_ignore, now.arp_announce) == (was.ignore, was.announce);
             match link.map(|link| link.settings) {
@@ -317,7 +314,10 @@ fn would_cut_off(view: &KernelView, index: u32, name: &str, vips: &BTreeSet<IpAd
         a.address.is_ipv4() && !vips.contains(&a.address) && !a.address.is_loopback()
     };
     let mut of_host = view.addresses.iter().filter(own);
-    if of_host.clone().any(|a| a.interface == index) {
+    let carries_ipv4 = view.routes.iter().any(|route| {
+        route.destination.addr().is_ipv4() && route.hops.iter().any(|hop| hop.interface == index)
+    });
+    if !carries_ipv4 || of_host.clone().any(|a| a.interface == index) {
         return None;
     }
     let elsewhere = of_host.find(|a| {
@@ -327,4 +327,84 @@ fn would_cut_off(view: &KernelView, index: u32, name: &str, vips: &BTreeSet<IpAd
         "{name} has no IPv4 address of its own: with arp_ignore=1 nobody would answer for {}",
         elsewhere.address
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{Address, Hop, Route};
+
+    fn link(name: &str, settings: Ipv4Settings) -> Link {
+        Link {
+            name: name.into(),
+            up: true,
+            carrier: true,
+            loopback: name == "lo",
+            arp: name.starts_with("eth"),
+            settings,
+        }
+    }
+
+    fn address(interface: u32, text: &str, scope_host: bool) -> Address {
+        Address {
+            interface,
+            address: text.parse().unwrap(),
+            prefix_len: 32,
+            scope_host,
+            scope_link: false,
+            protocol: 0,
+            tentative: false,
+            deprecated: false,
+        }
+    }
+
+    fn view(all: (u32, u32), own: (u32, u32)) -> KernelView {
+        let settings = |(arp_ignore, arp_announce)| Ipv4Settings { arp_ignore, arp_announce, rp_filter: 0 };
+        let hop = Hop { gateway: None, interface: 2 };
+        KernelView {
+            links: [(1, link("lo", settings((0, 0)))), (2, link("eth0", settings(own)))].into(),
+            addresses: vec![address(2, "10.0.0.2", false), address(1, "192.0.2.1", true)],
+            routes: vec![Route { destination: "0.0.0.0/0".parse().unwrap(), metric: 0, hops: vec![hop] }],
+            all: settings(all),
+        }
+    }
+
+    fn silent(view: &KernelView) -> bool {
+        is_silent(view, &view.links[&2], &["192.0.2.1".parse().unwrap()].into())
+    }
+
+    #[test]
+    fn the_larger_of_all_and_own_counts_and_only_values_that_silence_are_a_guard() {
+        for (all, own, guarded) in [
+            ((0, 0), (0, 0), false),
+            ((0, 0), (1, 2), true),
+            ((1, 0), (0, 2), true),
+            ((0, 2), (2, 0), true),
+            ((0, 0), (1, 1), false),
+            ((0, 0), (0, 2), false),
+            ((0, 0), (4, 2), false),
+            ((0, 0), (8, 2), true),
+        ] {
+            assert_eq!(silent(&view(all, own)), guarded, "all {all:?}, own {own:?}");
+        }
+    }
+
+    #[test]
+    fn arp_ignore_3_silences_only_addresses_of_scope_host() {
+        let mut view = view((0, 0), (3, 2));
+        assert!(silent(&view));
+        view.addresses[1].scope_host = false;
+        assert!(!silent(&view));
+    }
+
+    #[test]
+    fn an_uplink_without_an_address_is_unsafe_only_if_it_carries_ipv4_and_the_address_is_on_a_loopback() {
+        let vips = ["192.0.2.1".parse().unwrap()].into();
+        let mut view = view((0, 0), (0, 0));
+        assert_eq!(would_cut_off(&view, 2, "eth0", &vips), None);
+        view.addresses[0].interface = 1;
+        assert!(would_cut_off(&view, 2, "eth0", &vips).unwrap().contains("10.0.0.2"));
+        view.routes.clear();
+        assert_eq!(would_cut_off(&view, 2, "eth0", &vips), None);
+    }
 }

@@ -98,3 +98,42 @@ pub(crate) fn words(reason: &DownReason) -> String {
         DownReason::SendHoldTimerExpired => "the peer took nothing for too long (RFC 9687)".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyvip_bgp::wire::Notification;
+
+    fn one() -> (Peers, PeerName) {
+        let name = PeerName::from("tor1");
+        let mut peers = Peers::default();
+        peers.configure(Time::ZERO, [&name].into_iter());
+        (peers, name)
+    }
+
+    #[test]
+    fn the_same_end_of_attempts_is_news_once_and_the_end_of_a_session_always() {
+        let (mut peers, name) = one();
+        assert!(peers.session_down(&name, false, "refused"));
+        assert!(!peers.session_down(&name, false, "refused"));
+        assert!(peers.session_down(&name, false, "unreachable"));
+        assert!(peers.session_down(&name, true, "reset"));
+        assert!(peers.session_down(&name, true, "reset"));
+    }
+
+    #[test]
+    fn a_session_that_ends_takes_what_was_told_with_it() {
+        let (mut peers, name) = one();
+        let prefix: IpNet = "192.0.2.1/32".parse().unwrap();
+        peers.advertised(&name, &[prefix], &[]);
+        assert!(peers.get(&name).unwrap().told.contains(&prefix));
+        peers.session_down(&name, true, "reset");
+        assert!(peers.get(&name).unwrap().told.is_empty());
+    }
+
+    #[test]
+    fn ends_are_worded_for_people() {
+        let cease = Notification { code: 6, subcode: 4, data: Vec::new() };
+        assert!(words(&DownReason::PeerSaid(cease)).starts_with("the peer said: Cease"));
+    }
+}

@@ -93,3 +93,38 @@ pub(crate) fn together<'a>(vips: impl Iterator<Item = &'a VipHealth>) -> VipHeal
     };
     vips.max_by_key(|health| rank(health)).cloned().unwrap_or(VipHealth::Up)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::ArpState;
+
+    #[test]
+    fn a_gate_remembers_since_when_it_stands_and_not_when_it_was_looked_at() {
+        let gates = |drained| Gates {
+            stopping: false,
+            state_unreadable: None,
+            crash_loop: false,
+            drained,
+            vip_missing: None,
+            vip_contested: false,
+            arp: ArpState::Guarded,
+            health: VipHealth::Up,
+        };
+        let mut record = VipRecord::new(Time::from_secs(1), gates(false));
+        record.take(Time::from_secs(2), gates(false));
+        assert_eq!(record.since(Reason::Drained), Time::from_secs(1));
+        record.take(Time::from_secs(3), gates(true));
+        record.take(Time::from_secs(4), gates(true));
+        assert_eq!(record.since(Reason::Drained), Time::from_secs(3));
+        assert_eq!(record.since(Reason::Unhealthy), Time::from_secs(1));
+    }
+
+    #[test]
+    fn one_vip_that_is_down_makes_the_service_down() {
+        let (down, unknown) = (VipHealth::Down("x".into()), VipHealth::Unknown("y".into()));
+        assert_eq!(together([&VipHealth::Up, &down, &unknown].into_iter()), down);
+        assert_eq!(together([&VipHealth::Up, &unknown].into_iter()), unknown);
+        assert_eq!(together([&VipHealth::Up].into_iter()), VipHealth::Up);
+    }
+}

@@ -41,7 +41,7 @@ impl Store {
 
     /// Something changed; returns the generation that will carry it.
     pub(crate) fn change(&mut self) -> u64 {
-        self.dirty = true;
+        self.dirty = !self.frozen;
         self.issued + 1
     }
 
@@ -182,8 +182,9 @@ mod tests {
     #[test]
     fn a_frozen_store_never_writes() {
         let mut store = Store::new(0, true);
-        store.change();
+        let generation = store.change();
         assert_eq!(store.flush(Time::ZERO), None);
+        assert!(store.clean() && !store.holds(generation));
     }
 
     #[test]

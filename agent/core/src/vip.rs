@@ -12,7 +12,7 @@ use anyvip_machine::{Failure, FailureKind, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::asks::Asks;
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, GUARD};
 use crate::boundary::{Fact, KernelRequest, KernelRequestId};
 use crate::kernel::{Address, KernelView, VIP_PROTOCOL};
 use crate::state::OwnedVip;
@@ -62,6 +62,11 @@ struct Owned {
     real: bool,
     /// The last view showed it.
     seen: bool,
+    /// A view showed it with our mark: this kernel keeps marks.
+    marked: bool,
+    /// Not wanted any more, and held until then for those that come.
+    patience: Option<Time>,
+    impatient: bool,
     remove: Attempt,
 }
 
@@ -181,13 +186,16 @@ impl Vips {
             let known = self.owned.iter_mut().find(|owned| owned.is(address));
             let marked = address.protocol == VIP_PROTOCOL;
             match known {
-                // Named by the state but never asked for: somebody else was faster.
-                Some(owned) if !owned.real && !marked => {
+                // Named by the state but never asked for, or ours was replaced: it is somebody else's.
+                Some(owned) if !marked && (!owned.real || owned.marked) => {
                     let record = owned.record.clone();
                     self.owned.retain(|owned| owned.record != record);
                     asks.store.change();
                 }
-                Some(owned) => (owned.real, owned.seen) = (true, true),
+                Some(owned) => {
+                    (owned.real, owned.seen) = (true, true);
+                    owned.marked |= marked;
+                }
                 None if marked => {
                     let record = OwnedVip {
                         address: address.address,
@@ -196,7 +204,7 @@ impl Vips {
                     };
                     let generation = asks.store.change();
                     let mut owned = Owned::new(record, generation, true);
-                    owned.seen = true;
+                    (owned.seen, owned.marked) = (true, true);
                     self.owned.push(owned);
                     if !first || !self.wanted.contains_key(&address.address) {
                         asks.record(Fact::Lifecycle {
@@ -287,6 +295,7 @@ impl Vips {
             let record = &owned.record;
             let vip = wanted.get(&record.address);
             if vip.is_some() && target == Some(record.interface) {
+                (owned.patience, owned.impatient) = (None, false);
                 return true;
             }
             if !owned.seen {
@@ -301,8 +310,11 @@ impl Vips {
             };
             let free = match vip {
                 Some(vip) => other_place(vip),
-                None => !coming && withdrawn(&record.address),
+                None => (!coming || owned.impatient) && withdrawn(&record.address),
             };
+            if !free && !owned.impatient {
+                owned.patience = owned.patience.or(Some(asks.now + GUARD));
+            }
             if free && owned.remove.ready() {
                 let change =
                     KernelRequest::RemoveVip { interface: record.interface, address: record.address };
@@ -350,7 +362,8 @@ impl Vips {
             .values()
             .flat_map(|vip| [vip.add.deadline(), vip.contested_until, vip.add_again_at])
             .flatten();
-        of_vips.chain(self.owned.iter().filter_map(|owned| owned.remove.deadline())).min()
+        let of_owned = self.owned.iter().flat_map(|owned| [owned.remove.deadline(), owned.patience]);
+        of_vips.chain(of_owned.flatten()).min()
     }
 
     /// Lets time act.
@@ -366,6 +379,9 @@ impl Vips {
             asks.expire(&mut vip.add, || format!("add {address}"));
         }
         for owned in &mut self.owned {
+            if owned.patience.is_some_and(|until| until <= asks.now) {
+                (owned.patience, owned.impatient) = (None, true);
+            }
             let address = owned.record.address;
             asks.expire(&mut owned.remove, || format!("remove {address}"));
         }
@@ -385,7 +401,16 @@ impl Vip {
 
 impl Owned {
     fn new(record: OwnedVip, generation: u64, real: bool) -> Owned {
-        Owned { record, generation, real, seen: false, remove: Attempt::default() }
+        Owned {
+            record,
+            generation,
+            real,
+            seen: false,
+            marked: false,
+            patience: None,
+            impatient: false,
+            remove: Attempt::default(),
+        }
     }
 
     fn is(&self, address: &Address) -> bool {

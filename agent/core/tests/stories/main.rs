@@ -1,5 +1,14 @@
 //! Stories: the straight path from a probe to the wire, in virtual time, with real speakers as routers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod drain;
+mod fuzz;
+mod guard;
+mod health;
+mod next_hop;
+mod reload;
 mod start;
+mod state;
+mod stop;
+mod vips;
 mod world;

@@ -663,6 +663,23 @@ impl World {
         self.actions.iter().filter(|(_, action)| is(action)).count()
     }
 
+    /// How often something that was announced was withheld again.
+    pub fn withdrawals(&self) -> usize {
+        let mut out = BTreeSet::new();
+        let mut count = 0;
+        for (_, fact) in &self.facts {
+            if let Fact::VerdictChanged { service, vip, peer, announced, .. } = fact {
+                let key = (service.clone(), *vip, peer.clone());
+                if *announced {
+                    out.insert(key);
+                } else if out.remove(&key) {
+                    count += 1;
+                }
+            }
+        }
+        count
+    }
+
     pub fn warned(&self, code: &str) -> bool {
         self.status().warnings.iter().any(|warning| warning.code == code)
     }
@@ -687,7 +704,7 @@ impl World {
         for service in &status.services {
             for vip in &service.vips {
                 let mine = |check: &&CheckStatus| {
-                    check.target == vip.address.to_string() || check.target.contains(':')
+                    check.target == vip.address.to_string() || check.target == "127.0.0.1:9"
                 };
                 if service.checks.iter().filter(mine).any(|check| check.state == "down") {
                     assert!(!vip.wanted, "{} is down and wanted\n{}", vip.address, self.tale());
