@@ -212,14 +212,14 @@ pub enum Reason {
     CrashLoop,
     /// An operator drained the service.
     Drained,
-    /// The interface for VIPs, or the VIP on it, is missing.
-    VipMissing,
     /// Somebody keeps deleting the VIP.
     VipContested,
     /// An uplink would still answer ARP for the VIP.
     ArpNotGuarded,
     /// `arp_ignore` would cut the host off: its own address sits only on `lo`.
     ArpGuardUnsafe,
+    /// The interface for VIPs, or the VIP on it, is missing.
+    VipMissing,
     /// No check has reached rise or fall yet.
     NotYetChecked,
     /// A check failed `fall` times.
