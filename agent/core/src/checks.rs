@@ -14,6 +14,9 @@ use crate::config::{Check, OnError, Service};
 use crate::health::{Change, HealthFsm};
 use crate::schedule::{Due, Schedule};
 
+/// What is kept of a probe's words, in bytes.
+const LONGEST_DETAIL: usize = 240;
+
 /// One check against one target.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CheckRun {
@@ -264,6 +267,8 @@ impl Checks {
             return false;
         }
         self.agenda.set(id, run.schedule.deadline());
+        let mut outcome = outcome;
+        outcome.detail.truncate(outcome.detail.floor_char_boundary(LONGEST_DETAIL));
         let detail = outcome.detail.clone();
         let change = run.health.take(now, outcome);
         tell(run, &change, &detail, out);

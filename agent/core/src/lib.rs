@@ -11,11 +11,20 @@
 //!
 //! - [`boundary`]: every [`Event`] and [`Action`], on one page.
 //! - `agent`: the machine; owns everything below and `anyvip_bgp::Speaker`; `settle()` after each event.
-//! - `health`: rise/fall per check and target; `schedule`: when each check runs.
-//! - `vip`: the order in and out, ownership, contest, the ARP guard; reads [`KernelView`], asks for kernel changes.
-//! - `drain`: operator state; `state`: what survives a restart.
-//! - `gates`: gates, verdicts, reasons; `announce`: peer → prefix → attributes.
-//! - [`config`]: written → meant, all errors at once; [`status`]: what `status` and `explain` print.
+//! - `checks`: every check on every target; `schedule`: when each runs; `health`: its rise and fall.
+//! - `vip`: order in and out, ownership, contest; `guard`: uplinks and their ARP values; both read [`KernelView`] and ask
+//!   the kernel by `attempt`s (answer, confirmation by the view, back-off), through `asks`.
+//! - `drain`: operator state; `store`: one write of the [`state`] in flight, newest wins; `crash_loop`: past exits.
+//! - `gates`: values of each gate, and the first closed one; `announce`: next hop, attributes, way back;
+//!   `verdicts`: from gates to peer → prefix → attributes; `services`: what was decided last, and since when.
+//! - `peers`: sessions, and what has been written to whom.
+//! - `reload`: a new configuration on a living agent; `stop`: the end in order.
+//! - [`config`]: written → meant, all errors at once; [`status`]: what `status` and `explain` print, filled in by `explain`.
+//!
+//! # Who waits for whom
+//!
+//! Old ARP values and the names of VIPs on disk → guard seen in the view → VIP seen in the view → checks at rise →
+//! UPDATE. Out: UPDATE with the withdrawal written → VIP removed (where it is not wanted any more) → ARP values restored.
 #![forbid(unsafe_code)]
 
 mod agent;
@@ -40,6 +49,7 @@ pub mod state;
 pub mod status;
 mod stop;
 mod store;
+mod verdicts;
 mod vip;
 
 pub use agent::Agent;

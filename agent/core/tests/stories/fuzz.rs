@@ -24,7 +24,7 @@ fn full() -> Config {
 fn fault(world: &mut World, dice: &mut Seed) {
     let tor = if dice.chance(500) { "tor1" } else { "tor2" };
     let check = if dice.chance(500) { "tcp" } else { "disk" };
-    match dice.below(20) {
+    match dice.below(21) {
         0 => world.say(check, ProbeResult::Fail),
         1 => world.say(check, ProbeResult::Error),
         2 => world.say(check, ProbeResult::Pass),
@@ -95,6 +95,7 @@ fn fault(world: &mut World, dice: &mut Seed) {
             let outcome = ProbeOutcome { result: ProbeResult::Fail, latency: ms(1), detail: String::new() };
             world.give(Event::ProbeFinished { probe: ProbeId(1_000_000 + id), outcome });
         }
+        19 if dice.chance(300) => world.crash(full()),
         _ => world.give(Event::DeadlineReached),
     }
 }
@@ -134,8 +135,8 @@ fn random_faults_break_no_invariant_and_heal() {
             fault(&mut world, &mut dice);
         }
         heal(&mut world);
-        // Back-off 30 s, a contest's minute, connect retries.
-        world.until("all is announced", secs(150), |w| {
+        // Back-off 30 s, a contest's minute, connect retries, a crash loop's five minutes.
+        world.until("all is announced", secs(400), |w| {
             VIPS.iter().all(|vip| w.hears("tor2", vip))
                 && w.hears("tor1", VIPS[0])
                 && w.hears("tor1", VIPS[2])

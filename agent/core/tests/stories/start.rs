@@ -189,3 +189,35 @@ fn an_agent_written_down_and_read_back_goes_on_the_same() {
         assert_eq!(copy.status(at), original.status(at));
     }
 }
+
+#[test]
+fn without_connecting_it_prepares_guard_and_vips_and_leaves_them_when_it_ends() {
+    let mut prepare = config();
+    prepare.bgp.peers.values_mut().for_each(|peer| peer.connect = false);
+    let mut world = World::new(prepare, kernel_view());
+    world.start();
+    world.until("prepared", secs(1), |w| w.vip("192.0.2.80").present);
+    world.give(Event::Terminate);
+    world.until("exit", secs(1), |w| w.exit == Some(0));
+    assert_eq!(world.view.links[&ETH0].settings.arp_ignore, 1);
+    assert_eq!(world.count(|a| matches!(a, Action::Bgp(_))), 0);
+}
+
+#[test]
+fn without_services_it_cleans_up_what_a_killed_agent_left_behind() {
+    let before = kernel_view();
+    let mut world = World::new(config(), before.clone());
+    world.start();
+    world.until("announced", secs(10), |w| w.hears("tor1", "192.0.2.80"));
+    let mut nothing = config();
+    nothing.services.clear();
+    nothing.bgp.peers.clear();
+    nothing.host.stop_removes_vip = true;
+    let mut world = world.restart(nothing);
+    world.start();
+    world.give(Event::Terminate);
+    world.until("exit", secs(1), |w| w.exit == Some(0));
+    assert_eq!(world.view, before);
+    let state = world.disk.unwrap();
+    assert!(state.owned.is_empty() && state.arp.is_empty());
+}

@@ -310,6 +310,14 @@ impl World {
         World::with_state(config, self.view, state, self.seed + 1)
     }
 
+    /// The agent process dies and starts anew; kernel and disk stay as they are.
+    pub fn crash(&mut self, config: Config) {
+        let state = self.disk.clone().map_or(StoredStateRead::Absent, StoredStateRead::Read);
+        let (view, seed) = (self.view.clone(), self.seed + 1000);
+        *self = World::with_state(config, view, state, seed);
+        self.start();
+    }
+
     /// Hands the agent the kernel's view as it is now.
     pub fn show(&mut self) {
         self.give(Event::KernelView(self.view.clone()));
