@@ -1,0 +1,101 @@
+//! What the lab and its nodes say to each other: JSON lines, orders on the node's standard input, messages on its
+//! standard output. When the orders end, the node ends.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyvip_machine::Time;
+use anyvip_virtual::observation::{Flows, Held};
+use anyvip_virtual::scenario::Traffic;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// An order with a number to answer to.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) id: u64,
+    pub(crate) order: Order,
+}
+
+/// What a node can be told to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Order {
+    /// The links are there: sysctls, addresses, routes, `exec`.
+    Configure,
+    /// Begin the role.
+    Begin,
+    /// Start, kill, hang or resume the built-in service.
+    Service(ServiceOrder),
+    /// Start the agent, kill it, or stop it and wait.
+    Agent(AgentOrder),
+    /// Run `anyvip` with these arguments against this node's agent; its standard output comes back.
+    AgentSays(Vec<String>),
+    /// Take a link down or up; up also restores addresses and routes.
+    Link { interface: String, up: bool },
+    /// Lose what this interface sends, or no more.
+    Silence { interface: String, silent: bool },
+    /// Drop this share of what is forwarded.
+    Loss { permille: u16 },
+    /// Delete a host address from whichever interface has it.
+    DeleteAddress { address: IpAddr },
+    /// Set a sysctl.
+    Sysctl { key: String, value: String },
+    /// Ask every flow once.
+    Flows { traffic: Traffic },
+    /// Ask round and round until told to stop.
+    Start { name: String, traffic: Traffic },
+    /// Stop that and report.
+    Stop { name: String },
+    /// Open connections and keep asking on them.
+    Hold { name: String, traffic: Traffic },
+    /// Close them and report.
+    Release { name: String },
+    /// One ARP request; who answers?
+    AskArp { address: Ipv4Addr },
+}
+
+/// Orders for the service.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ServiceOrder {
+    Start,
+    Kill,
+    Hang,
+    Resume,
+}
+
+/// Orders for the agent.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AgentOrder {
+    Start,
+    Kill,
+    Stop,
+}
+
+/// What a node says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Message {
+    /// The first word: in its namespace, ready for orders.
+    Hello { pid: u32 },
+    /// The answer to an order, and when it was carried out.
+    Reply { id: u64, at: Time, result: Result<Answer, String> },
+    /// The kernel's route to a prefix changed.
+    Route { prefix: IpNet, next_hops: Vec<IpAddr>, at: Time },
+    /// A BGP session of the router came or went.
+    Session { peer: String, up: bool, text: String, at: Time },
+    /// Something ended by itself.
+    Trouble { text: String },
+}
+
+/// What an order brought.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    Done,
+    Text(String),
+    Flows(Flows),
+    Held(Vec<Held>),
+    Stations(Vec<String>),
+}

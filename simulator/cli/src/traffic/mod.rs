@@ -1,0 +1,196 @@
+//! The client: thousands of flows, each from a source port of its own.
+//!
+//! A flow is asked from a fresh socket bound to its port, so that the same flow can be asked again. At most
+//! [`WINDOW`] young questions are on the way at once (a burst would overflow the server's receive buffer and look like
+//! loss); a question that stays unanswered gives its place in the window back early and goes on waiting.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyvip_virtual::observation::{Ask, Flows, Held, Outcome};
+use anyvip_virtual::scenario::{Protocol, Traffic};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::clock;
+
+mod held;
+
+/// Young questions on the way at once.
+const WINDOW: usize = 128;
+/// A question older than this is no longer young: it is in no queue any more.
+const YOUNG: Duration = Duration::from_millis(50);
+/// Longest answer.
+const ANSWER_LIMIT: usize = 256;
+
+/// What a client node has going on.
+#[derive(Default)]
+pub(crate) struct Client {
+    asking: BTreeMap<String, Asking>,
+    holding: BTreeMap<String, held::Holding>,
+}
+
+struct Asking {
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<Flows>,
+}
+
+impl Client {
+    /// Begins to ask round and round.
+    pub(crate) fn start(&mut self, name: String, traffic: Traffic) {
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::task::spawn_local(ask_on_and_on(traffic, stopped));
+        self.asking.insert(name, Asking { stop, task });
+    }
+
+    /// Stops that, waits for the last answers, and reports.
+    pub(crate) async fn stop(&mut self, name: &str) -> Result<Flows, String> {
+        let asking = self.asking.remove(name).ok_or_else(|| format!("`{name}` was not started"))?;
+        let _ = asking.stop.send(true);
+        asking.task.await.map_err(|error| error.to_string())
+    }
+
+    /// Opens connections and waits until each is accepted or refused.
+    pub(crate) async fn hold(&mut self, name: String, traffic: Traffic) {
+        self.holding.insert(name, held::Holding::begin(traffic).await);
+    }
+
+    /// Closes them and reports.
+    pub(crate) async fn release(&mut self, name: &str) -> Result<Vec<Held>, String> {
+        let holding = self.holding.remove(name).ok_or_else(|| format!("`{name}` was not held"))?;
+        Ok(holding.end().await)
+    }
+}
+
+/// Asks every flow once.
+pub(crate) async fn ask_all(traffic: Traffic) -> Flows {
+    let window = Rc::new(Semaphore::new(WINDOW));
+    let mut tasks = JoinSet::new();
+    for number in 0..traffic.flows {
+        let (traffic, window) = (traffic.clone(), window.clone());
+        tasks.spawn_local(async move {
+            let permit = window.acquire().await.ok();
+            ask(&traffic, traffic.first_port + number, permit).await
+        });
+    }
+    let mut asks: Vec<Ask> = tasks.join_all().await.into_iter().flatten().collect();
+    asks.sort_by_key(|ask| (ask.at, ask.port));
+    Flows { asks }
+}
+
+async fn ask_on_and_on(traffic: Traffic, mut stopped: watch::Receiver<bool>) -> Flows {
+    const TICK: Duration = Duration::from_millis(5);
+    let asks = Rc::new(RefCell::new(Vec::new()));
+    let mut tasks = JoinSet::new();
+    let mut tick = tokio::time::interval(TICK);
+    let (begin, mut sent) = (clock::now(), 0_u64);
+    loop {
+        tokio::select! {
+            _ = stopped.changed() => break,
+            _ = tick.tick() => {}
+        }
+        let elapsed = clock::now().since(begin).as_micros();
+        let due = u64::try_from(elapsed * u128::from(traffic.rate) / 1_000_000).unwrap_or(sent);
+        // After a pause of the whole machine the rate is kept, not the sum: no burst makes up for it.
+        let most = u64::from(traffic.rate) * 20 / 1000 + 1;
+        for number in sent..due.min(sent + most) {
+            let port = traffic.first_port + (number % u64::from(traffic.flows)) as u16;
+            let (traffic, asks) = (traffic.clone(), asks.clone());
+            tasks.spawn_local(async move {
+                if let Some(asked) = ask(&traffic, port, None).await {
+                    asks.borrow_mut().push(asked);
+                }
+            });
+        }
+        sent = due;
+        while tasks.try_join_next().is_some() {}
+    }
+    tasks.join_all().await;
+    let mut asks = asks.take();
+    asks.sort_by_key(|ask: &Ask| (ask.at, ask.port));
+    Flows { asks }
+}
+
+/// One question. `None` if the port is still busy with the last one: then nothing was asked.
+async fn ask(traffic: &Traffic, port: u16, permit: Option<tokio::sync::SemaphorePermit<'_>>) -> Option<Ask> {
+    let begin = clock::now();
+    let question = async {
+        match traffic.protocol {
+            Protocol::Udp => ask_udp(traffic, port).await,
+            Protocol::Tcp => ask_tcp(traffic, port).await,
+        }
+    };
+    tokio::pin!(question);
+    let outcome = match timeout(YOUNG.min(traffic.timeout), &mut question).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            drop(permit);
+            let rest = traffic.timeout.saturating_sub(YOUNG);
+            timeout(rest, question).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        }
+    };
+    let (at, outcome) = match outcome {
+        Ok((at, server)) => (at, Outcome::Server(server)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return None,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => (begin, Outcome::Silent),
+        Err(_) => (begin, Outcome::Refused),
+    };
+    Some(Ask { port, at, outcome })
+}
+
+async fn ask_udp(traffic: &Traffic, port: u16) -> io::Result<(anyvip_machine::Time, String)> {
+    let socket = Socket::new(domain(traffic), Type::DGRAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(local(traffic, port)))?;
+    socket.connect(&SockAddr::from(SocketAddr::new(traffic.to, traffic.port)))?;
+    let socket = UdpSocket::from_std(socket.into())?;
+    let at = clock::now();
+    socket.send(b"who?").await?;
+    let mut buffer = [0; ANSWER_LIMIT];
+    let read = socket.recv(&mut buffer).await?;
+    Ok((at, first_word(&buffer[..read])?))
+}
+
+async fn ask_tcp(traffic: &Traffic, port: u16) -> io::Result<(anyvip_machine::Time, String)> {
+    let at = clock::now();
+    let mut stream = connect(traffic, port).await?;
+    stream.write_all(b"who?\n").await?;
+    let mut buffer = [0; ANSWER_LIMIT];
+    let read = stream.read(&mut buffer).await?;
+    Ok((at, first_word(&buffer[..read])?))
+}
+
+/// A connection from this port. It is ended by a reset (linger 0), so that the port is free again at once.
+async fn connect(traffic: &Traffic, port: u16) -> io::Result<TcpStream> {
+    let socket = Socket::new(domain(traffic), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&SockAddr::from(local(traffic, port)))?;
+    TcpSocket::from_std_stream(socket.into()).connect(SocketAddr::new(traffic.to, traffic.port)).await
+}
+
+fn domain(traffic: &Traffic) -> Domain {
+    if traffic.to.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 }
+}
+
+fn local(traffic: &Traffic, port: u16) -> SocketAddr {
+    match traffic.to {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, port).into(),
+        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, port).into(),
+    }
+}
+
+fn first_word(bytes: &[u8]) -> io::Result<String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData)?;
+    text.split_whitespace().next().map(str::to_owned).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
