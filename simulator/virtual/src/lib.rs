@@ -4,6 +4,7 @@
 //!
 //! - [`lab`]: a containerlab topology file, read into nodes with roles, addresses and links.
 //! - [`scenario`]: traffic and steps, read from YAML and checked against the lab before anything starts.
+//! - [`router`]: the embedded router, a machine like all others.
 //! - [`observation`]: what was seen, and the verdict on each expectation.
 //! - [`diagnostic`], [`yaml`]: all errors of a file at once, each with its line and column.
 //!
@@ -14,5 +15,6 @@ pub mod diagnostic;
 pub mod duration;
 pub mod lab;
 pub mod observation;
+pub mod router;
 pub mod scenario;
 pub mod yaml;

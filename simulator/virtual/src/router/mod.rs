@@ -1,0 +1,314 @@
+//! The embedded router as a machine: BGP sessions in, routes for a kernel (or a simulated one) out.
+//!
+//! It owns the [`Speaker`] and the [`LocRib`]. What the speaker reports is handled within the same `handle`; only
+//! effects leave: bytes and connections, routes to install, and what a person may want to know. Like most routers it
+//! drops the sessions of an interface that goes down at once ("fast external failover") and does not wait for a timer.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use anyvip_bgp::wire::{Community, ExtendedCommunity, Family, LargeCommunity, NextHop, ReceivedRoute};
+use anyvip_bgp::{
+    DownReason, Endpoint, PeerConfig, PeerName, Receive, RouteAttributes, SessionFacts, Speaker,
+    SpeakerConfig,
+};
+use anyvip_machine::{Seed, Time};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+mod loc_rib;
+
+pub use loc_rib::{Learned, LocRib, MULTIPATH_LIMIT};
+
+/// BGP's port.
+const PORT: u16 = 179;
+
+/// What enters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// `next_deadline()` has come. The only event that lets time act.
+    DeadlineReached,
+    /// The whole configuration, once or again.
+    Configure(RouterConfig),
+    /// An interface of this name lost or regained its link.
+    Link { interface: String, up: bool },
+    /// From the connections.
+    Bgp(anyvip_bgp::Event),
+}
+
+/// What leaves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    /// `Connect`, `Send` or `Close`, for the connections.
+    Bgp(anyvip_bgp::Action),
+    /// From now on this prefix goes to these next hops, in this order (sorted by address, so that a hop keeps its
+    /// place in the hash table whatever the others do).
+    Install { prefix: IpNet, next_hops: Vec<Hop> },
+    /// There is no way to this prefix any more.
+    Remove { prefix: IpNet },
+    /// A session stands.
+    SessionUp { peer: PeerName },
+    /// A session, or an attempt at one, ended.
+    SessionDown { peer: PeerName, was_established: bool, reason: DownReason },
+    /// Something odd that was survived.
+    Notice { text: String },
+}
+
+/// A next hop on a connected network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Hop {
+    /// Its address; may be IPv6 for an IPv4 prefix.
+    pub address: IpAddr,
+    /// The interface it is on.
+    pub interface: String,
+}
+
+/// A router as meant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouterConfig {
+    /// Its AS number.
+    pub asn: u32,
+    /// BGP Identifier.
+    pub router_id: Ipv4Addr,
+    /// Offered hold time.
+    pub hold_time: Option<Duration>,
+    /// Its neighbours, by name.
+    pub neighbours: BTreeMap<PeerName, NeighbourConfig>,
+}
+
+/// A neighbour as meant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NeighbourConfig {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its AS number.
+    pub asn: u32,
+    /// The interface it is on.
+    pub interface: String,
+    /// Whether we open the connection.
+    pub connect: bool,
+    /// Whether it is told our best routes, with ourselves as next hop.
+    pub readvertise: bool,
+    /// Our addresses on that interface, to be told as next hop.
+    pub own: BTreeSet<IpAddr>,
+}
+
+/// See the module's text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Router {
+    speaker: Speaker,
+    config: Option<RouterConfig>,
+    down: BTreeSet<String>,
+    sessions: BTreeMap<PeerName, SessionFacts>,
+    rib: LocRib,
+}
+
+impl Router {
+    /// A router without configuration. The seed decides the jitter of its timers.
+    pub fn new(seed: &Seed) -> Router {
+        Router {
+            speaker: Speaker::new(seed.child("speaker")),
+            config: None,
+            down: BTreeSet::new(),
+            sessions: BTreeMap::new(),
+            rib: LocRib::default(),
+        }
+    }
+
+    /// Takes an event and gives back what to do, in this order.
+    #[must_use]
+    pub fn handle(&mut self, now: Time, event: Event) -> Vec<Action> {
+        let mut turn = Turn::default();
+        match event {
+            Event::DeadlineReached => turn.ask(anyvip_bgp::Event::DeadlineReached),
+            Event::Bgp(event) => turn.ask(event),
+            Event::Configure(config) => {
+                self.config = Some(config);
+                turn.told.extend(self.sessions.keys().cloned());
+                self.configure(&mut turn);
+            }
+            Event::Link { interface, up } => {
+                let changed = if up { self.down.remove(&interface) } else { self.down.insert(interface) };
+                if changed {
+                    self.configure(&mut turn);
+                }
+            }
+        }
+        while let Some(event) = turn.asked.pop_front() {
+            for action in self.speaker.handle(now, event) {
+                self.learn(action, &mut turn);
+            }
+            if turn.asked.is_empty() {
+                self.settle(&mut turn);
+            }
+        }
+        turn.actions
+    }
+
+    /// When to call `handle` with [`Event::DeadlineReached`].
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.speaker.next_deadline()
+    }
+
+    /// What is in use, by prefix.
+    pub fn routes(&self) -> &BTreeMap<IpNet, Vec<Hop>> {
+        self.rib.installed()
+    }
+
+    /// The speaker's peers are the neighbours on interfaces that have a link.
+    fn configure(&self, turn: &mut Turn) {
+        let Some(config) = &self.config else { return };
+        let peers = config
+            .neighbours
+            .iter()
+            .filter(|(_, neighbour)| !self.down.contains(&neighbour.interface))
+            .map(|(name, neighbour)| {
+                let peer = PeerConfig {
+                    remote: Endpoint { address: neighbour.address, interface: None, port: PORT },
+                    asn: neighbour.asn,
+                    connect: neighbour.connect,
+                    hold_time: config.hold_time,
+                    connect_retry: Duration::from_secs(1),
+                    ttl: Some(1),
+                    families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
+                    receive: Receive::All,
+                };
+                (name.clone(), peer)
+            })
+            .collect();
+        let (asn, router_id) = (config.asn, config.router_id);
+        turn.ask(anyvip_bgp::Event::Configure(SpeakerConfig { asn, router_id, peers }));
+    }
+
+    fn learn(&mut self, action: anyvip_bgp::Action, turn: &mut Turn) {
+        use anyvip_bgp::Action as Bgp;
+        match action {
+            Bgp::Connect { .. } | Bgp::Send { .. } | Bgp::Close { .. } => {
+                turn.actions.push(Action::Bgp(action))
+            }
+            Bgp::StateChanged { .. } | Bgp::Advertised { .. } => {}
+            Bgp::SessionUp { peer, facts } => {
+                self.sessions.insert(peer.clone(), facts);
+                turn.told.insert(peer.clone());
+                turn.actions.push(Action::SessionUp { peer });
+            }
+            Bgp::SessionDown { peer, was_established, reason } => {
+                self.sessions.remove(&peer);
+                turn.touched.extend(self.rib.forget(&peer));
+                turn.actions.push(Action::SessionDown { peer, was_established, reason });
+            }
+            Bgp::RoutesChanged { peer, changes } => {
+                for (prefix, route) in changes {
+                    let learned = route.and_then(|route| self.learned(&peer, route));
+                    self.rib.learn(prefix, &peer, learned);
+                    turn.touched.insert(prefix);
+                }
+            }
+            Bgp::Malformed { peer, error } => {
+                turn.actions.push(Action::Notice { text: format!("{peer}: {error}") });
+            }
+            Bgp::Rejected { remote, text } => {
+                turn.actions.push(Action::Notice { text: format!("{remote}: {text}") });
+            }
+        }
+    }
+
+    fn learned(&self, peer: &PeerName, route: ReceivedRoute) -> Option<Learned> {
+        let config = self.config.as_ref()?;
+        let (neighbour, facts) = (config.neighbours.get(peer)?, self.sessions.get(peer)?);
+        Some(Learned {
+            route,
+            address: facts.remote.ip(),
+            router_id: facts.router_id,
+            external: neighbour.asn != config.asn,
+            interface: neighbour.interface.clone(),
+        })
+    }
+
+    /// Chooses anew what was touched, and tells neighbouring routers.
+    fn settle(&mut self, turn: &mut Turn) {
+        let mut changed = false;
+        for prefix in std::mem::take(&mut turn.touched) {
+            let Some(next_hops) = self.rib.choose(prefix) else { continue };
+            changed = true;
+            turn.actions.push(match next_hops {
+                hops if hops.is_empty() => Action::Remove { prefix },
+                next_hops => Action::Install { prefix, next_hops },
+            });
+        }
+        let told = std::mem::take(&mut turn.told);
+        let Some(config) = &self.config else { return };
+        for (peer, neighbour) in &config.neighbours {
+            let due = changed && neighbour.readvertise || told.contains(peer);
+            if let (true, Some(facts)) = (due, self.sessions.get(peer)) {
+                let routes =
+                    if neighbour.readvertise { self.wanted(peer, neighbour, facts) } else { BTreeMap::new() };
+                turn.ask(anyvip_bgp::Event::Wanted { peer: peer.clone(), routes });
+            }
+        }
+    }
+
+    /// Our best routes as this neighbour shall know them: next hop self, and none that we have from it.
+    fn wanted(
+        &self,
+        peer: &PeerName,
+        neighbour: &NeighbourConfig,
+        facts: &SessionFacts,
+    ) -> BTreeMap<IpNet, RouteAttributes> {
+        let own = |v4: bool| {
+            let natural = Some(facts.local.ip()).filter(|address| address.is_ipv4() == v4);
+            natural.or_else(|| neighbour.own.iter().copied().find(|address| address.is_ipv4() == v4))
+        };
+        let mut routes = BTreeMap::new();
+        for (prefix, from, learned) in self.rib.best() {
+            if from == peer {
+                continue;
+            }
+            let Some(next_hop) = own(prefix.addr().is_ipv4()) else { continue };
+            let next_hop = match next_hop {
+                IpAddr::V4(address) => NextHop::V4(address),
+                IpAddr::V6(global) => NextHop::V6 { global, link_local: None },
+            };
+            let attributes = &learned.route.attributes;
+            routes.insert(
+                *prefix,
+                RouteAttributes {
+                    origin: attributes.origin,
+                    as_path: attributes.as_path.clone(),
+                    communities: attributes.communities.iter().copied().collect::<BTreeSet<Community>>(),
+                    extended_communities: attributes
+                        .extended_communities
+                        .iter()
+                        .copied()
+                        .collect::<BTreeSet<ExtendedCommunity>>(),
+                    large_communities: attributes
+                        .large_communities
+                        .iter()
+                        .copied()
+                        .collect::<BTreeSet<LargeCommunity>>(),
+                    ..RouteAttributes::originated(next_hop)
+                },
+            );
+        }
+        routes
+    }
+}
+
+/// What piles up while one event is handled.
+#[derive(Default)]
+struct Turn {
+    asked: VecDeque<anyvip_bgp::Event>,
+    touched: BTreeSet<IpNet>,
+    told: BTreeSet<PeerName>,
+    actions: Vec<Action>,
+}
+
+impl Turn {
+    fn ask(&mut self, event: anyvip_bgp::Event) {
+        self.asked.push_back(event);
+    }
+}
+
+#[cfg(test)]
+mod tests;
