@@ -32,6 +32,8 @@ pub(crate) enum Order {
     AgentSays(Vec<String>),
     /// Take a link down or up; up also restores addresses and routes.
     Link { interface: String, up: bool },
+    /// Put the default routes back: the kernel dropped what led over a link that lost its carrier.
+    Gateways,
     /// Lose what this interface sends, or no more.
     Silence { interface: String, silent: bool },
     /// Drop this share of what is forwarded.

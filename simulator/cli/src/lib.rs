@@ -1,10 +1,74 @@
-//! x
+//! `anyvip-sim`: networks of Linux network namespaces in which real `anyvip` agents and the real kernel's ECMP meet
+//! faults.
+//!
+//! # Parts
+//!
+//! - [`main`]: the command line (`cli`), one file per command: `run`, `up` (with `down` and `exec`), `node`, `service`.
+//! - `bench`: a lab built: one child process a node, each in a namespace of its own, and the cables between them.
+//! - `play`: a scenario played on a bench; `report`, `journal`: for people, for programs.
+//! - `node`: what happens inside a node: its network, its role, the orders of the lab (`control`).
+//! - `traffic`: the client's flows.
+//!
+//! Who owns what: the lab's process holds every node by a pipe. When it ends, however it ends, the pipes close, the nodes
+//! end, their children get SIGKILL from the kernel, and the namespaces go with them. No namespace has a name, and
+//! nothing is made in the host's own.
 #![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use anyvip_virtual::lab::ServicePorts;
+use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+mod bench;
+mod cli;
 mod clock;
 mod control;
+mod folder;
+mod journal;
+mod node;
+mod play;
+mod process;
+mod report;
+mod rootless;
+mod run;
 mod service;
+mod status;
 mod traffic;
-/// main
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod up;
+
+/// The program `anyvip-sim`.
+pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == process::HATCH) {
+        return process::hatch(&arguments.collect::<Vec<_>>());
+    }
+    match cli::Cli::parse().command {
+        cli::Command::Run(arguments) => run::main(&arguments),
+        cli::Command::Up(arguments) => up::up(&arguments),
+        cli::Command::Down { lab } => up::down(&lab),
+        cli::Command::Exec { node, lab, command } => up::exec(&node, lab.as_deref(), &command),
+        cli::Command::Node(arguments) => {
+            let options = node::Options {
+                lab: arguments.lab,
+                name: arguments.name,
+                own_namespace: arguments.own_namespace,
+                orders: arguments.orders,
+                run_dir: arguments.run_dir,
+                agent: arguments.agent,
+            };
+            if arguments.detach { node::detach(&options) } else { node::main(options) }
+        }
+        cli::Command::Service { name, http, tcp, udp } => {
+            service::main(&name, ServicePorts { http, tcp, udp })
+        }
+    }
+}
+
+/// Flows need descriptors: takes as many as are allowed.
+fn raise_descriptor_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Without it, fewer flows fit at once; nothing else changes.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }

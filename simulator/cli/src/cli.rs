@@ -1,0 +1,104 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Networks of namespaces in which real anyvip agents and the kernel's own ECMP meet faults.
+#[derive(Debug, Parser)]
+#[command(name = "anyvip-sim", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build a lab, play its scenario, judge it, and remove everything.
+    Run(Run),
+    /// Build a lab and leave it running.
+    Up(Up),
+    /// End a lab that was left running.
+    Down {
+        /// The lab file, or the lab's name.
+        lab: PathBuf,
+    },
+    /// Run a command inside a node of a lab that was left running.
+    Exec {
+        /// The node.
+        node: String,
+        /// Which lab, if several run.
+        #[arg(long)]
+        lab: Option<String>,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Run one node's role inside an existing network namespace or container.
+    Node(Node),
+    /// The built-in service of a node.
+    #[command(hide = true)]
+    Service {
+        #[arg(long)]
+        name: String,
+        #[arg(long)]
+        http: Option<u16>,
+        #[arg(long)]
+        tcp: Option<u16>,
+        #[arg(long)]
+        udp: Option<u16>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// The lab: a containerlab topology file.
+    pub(crate) lab: PathBuf,
+    /// What happens in it [default: NAME.scenario.yml beside the lab].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scenario: Option<PathBuf>,
+    /// What the lab is made of: netns, network namespaces of this kernel.
+    #[arg(long, default_value = "netns", value_name = "NAME")]
+    pub(crate) backend: String,
+    /// The agent [default: anyvip beside this program, else in PATH].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) agent: Option<PathBuf>,
+    /// Write time line, figures and verdicts here.
+    #[arg(long, value_name = "OUT")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    /// The lab: a containerlab topology file.
+    pub(crate) lab: PathBuf,
+    /// The agent [default: anyvip beside this program, else in PATH].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) agent: Option<PathBuf>,
+    /// Hold the lab in the foreground.
+    #[arg(long, hide = true)]
+    pub(crate) hold: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Node {
+    /// The lab file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lab: PathBuf,
+    /// The node.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Return as soon as the role has begun.
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// The agent [default: anyvip beside this program, else in PATH].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) agent: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    pub(crate) own_namespace: bool,
+    #[arg(long, hide = true)]
+    pub(crate) orders: bool,
+    #[arg(long, hide = true)]
+    pub(crate) run_dir: Option<PathBuf>,
+}

@@ -1,0 +1,107 @@
+//! The private folder of a running lab: sockets, state and logs of its agents.
+//!
+//! A lab holds a lock on its folder. Folders that nobody holds are left over from a lab that was killed, and the next
+//! lab removes them.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::Uid;
+
+/// Removed when dropped.
+pub(crate) struct Folder {
+    path: PathBuf,
+    base: PathBuf,
+    _held: Flock<File>,
+}
+
+/// Where labs of this user have their folders: short, because socket names are.
+pub(crate) fn base(user: Uid) -> PathBuf {
+    if user.is_root() {
+        return PathBuf::from("/run/anyvip-sim");
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(path) if !path.is_empty() && Path::new(&path).is_dir() => Path::new(&path).join("anyvip-sim"),
+        _ => std::env::temp_dir().join(format!("anyvip-sim-{user}")),
+    }
+}
+
+impl Folder {
+    /// Makes a folder of this name, after removing what others left behind.
+    pub(crate) fn make(base: &Path, name: &str) -> Result<Folder, String> {
+        let text = |error: io::Error| format!("{}: {error}", base.display());
+        for _ in 0..5 {
+            match Folder::try_make(base, name) {
+                // Another lab removed the empty base meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => return done.map_err(text),
+            }
+        }
+        Err(format!("{}: cannot be made", base.display()))
+    }
+
+    fn try_make(base: &Path, name: &str) -> io::Result<Folder> {
+        DirBuilder::new().recursive(true).mode(0o700).create(base)?;
+        let guard = lock(base, FlockArg::LockExclusive)?;
+        for entry in std::fs::read_dir(base)? {
+            let path = entry?.path();
+            if path.is_dir() && lock(&path, FlockArg::LockExclusiveNonblock).is_ok() {
+                std::fs::remove_dir_all(&path)?;
+            }
+        }
+        let path = base.join(name);
+        DirBuilder::new().mode(0o700).create(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => io::Error::other(format!("a lab `{name}` runs already")),
+            _ => error,
+        })?;
+        let held = lock(&path, FlockArg::LockExclusiveNonblock)?;
+        drop(guard);
+        Ok(Folder { path, base: base.to_owned(), _held: held })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+        // Only works, and only should, when it is empty.
+        let _ = std::fs::remove_dir(&self.base);
+    }
+}
+
+/// Whether somebody holds this folder.
+pub(crate) fn is_held(path: &Path) -> bool {
+    path.is_dir() && lock(path, FlockArg::LockExclusiveNonblock).is_err()
+}
+
+fn lock(path: &Path, how: FlockArg) -> io::Result<Flock<File>> {
+    Flock::lock(File::open(path)?, how).map_err(|(_, error)| error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_removed_at_the_end_and_a_forgotten_one_by_the_next_lab() {
+        let base = std::env::temp_dir().join(format!("anyvip-sim-test-{}", std::process::id()));
+        std::fs::create_dir_all(base.join("forgotten/h1")).unwrap();
+        let first = Folder::make(&base, "first").unwrap();
+        assert!(!base.join("forgotten").exists());
+        assert!(is_held(first.path()));
+        let second = Folder::make(&base, "second").unwrap();
+        assert!(first.path().is_dir(), "one that is held stays");
+        let Err(error) = Folder::make(&base, "first") else { panic!() };
+        assert!(error.contains("runs already"), "{error}");
+        drop(first);
+        assert!(base.is_dir());
+        drop(second);
+        assert!(!base.exists());
+    }
+}

@@ -1,0 +1,174 @@
+//! `anyvip-sim run`: read, build, play, judge, remove.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyvip_virtual::diagnostic::Diagnostic;
+use anyvip_virtual::lab::Lab;
+use anyvip_virtual::scenario::Scenario;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::bench::Bench;
+use crate::folder::{self, Folder};
+use crate::journal::Journal;
+use crate::report::Report;
+use crate::rootless::{self, Rights};
+use crate::{cli, clock, process};
+
+/// What ended a lab early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Interrupt,
+    Terminate,
+}
+
+/// Runs a lab with its scenario. 0: all expectations met; 1: not, or refused.
+pub(crate) fn main(arguments: &cli::Run) -> ExitCode {
+    match prepare_and_run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("anyvip-sim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn prepare_and_run(arguments: &cli::Run) -> Result<ExitCode, String> {
+    if arguments.backend != "netns" {
+        return Err(format!("backend `{}` is not in this version (netns is)", arguments.backend));
+    }
+    let lab_file = absolute(&arguments.lab)?;
+    let lab = read_lab(&arguments.lab)?;
+    let scenario_file = match &arguments.scenario {
+        Some(file) => file.clone(),
+        None => arguments.lab.with_file_name(format!("{}.scenario.yml", lab.name)),
+    };
+    let scenario = read_scenario(&scenario_file, &lab)?;
+    if scenario.needs_nft() && process::find_program("nft").is_none() {
+        return Err(
+            "the step `loss` needs the program `nft` (package nftables), which is not here".to_owned()
+        );
+    }
+    let agent = find_agent(arguments.agent.as_deref())?;
+    let base = folder::base(rootless::user());
+    let rights = rootless::enter()?;
+    crate::raise_descriptor_limit();
+    let name = format!("{}-{}", lab.name, std::process::id());
+    let work = async {
+        let mut signals = Signals::new()?;
+        let begin = clock::now();
+        let report = Report::new(begin);
+        report.title(&lab.name, &scenario.title, &summary(&lab, &agent, rights));
+        let folder = Folder::make(&base, &name)?;
+        let build = Bench::build(&lab, &lab_file, folder, Some(agent.clone()));
+        let mut bench = tokio::select! {
+            bench = build => bench?,
+            signal = signals.next() => return Ok(interrupted(signal)),
+        };
+        let journal = Journal::new(&lab.name, &scenario.title, begin);
+        let outcome = tokio::select! {
+            outcome = crate::play::play(&lab, &scenario, &mut bench, report, journal) => Ok(outcome),
+            signal = signals.next() => Err(signal),
+        };
+        bench.end().await;
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(signal) => return Ok(interrupted(signal)),
+        };
+        let met = outcome.stopped.is_none() && outcome.verdicts.iter().all(|verdict| verdict.met);
+        if let Some(path) = &arguments.json {
+            let text = outcome.journal.finish(clock::now(), outcome.verdicts);
+            std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    };
+    block_on(work)
+}
+
+/// One thread: children die with the thread that started them.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("runtime: {error}"))?;
+    tokio::task::LocalSet::new().block_on(&runtime, work)
+}
+
+/// SIGINT and SIGTERM.
+pub(crate) struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    pub(crate) fn new() -> Result<Signals, String> {
+        let text = |error: std::io::Error| format!("signals: {error}");
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt()).map_err(text)?,
+            terminate: signal(SignalKind::terminate()).map_err(text)?,
+        })
+    }
+
+    pub(crate) async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::Interrupt,
+            _ = self.terminate.recv() => Signal::Terminate,
+        }
+    }
+}
+
+fn interrupted(signal: Signal) -> ExitCode {
+    eprintln!("anyvip-sim: stopped; everything is removed");
+    // As a shell would report it.
+    ExitCode::from(if signal == Signal::Interrupt { 130 } else { 143 })
+}
+
+fn summary(lab: &Lab, agent: &Path, rights: Rights) -> String {
+    let count = |number: usize, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
+    let parts = [
+        count(lab.names(|role| role.is_router()).len(), "router"),
+        count(lab.names(|role| role.is_agent()).len(), "server"),
+        count(lab.names(|role| role.is_client()).len(), "client"),
+        count(lab.links.len(), "link"),
+    ];
+    let how = match rights {
+        Rights::Root => "as root",
+        Rights::UserNamespace => "rootless, in a user namespace",
+    };
+    format!("{}; agent {}; {how}", parts.join(", "), agent.display())
+}
+
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, String> {
+    std::fs::canonicalize(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+pub(crate) fn find_agent(given: Option<&Path>) -> Result<PathBuf, String> {
+    match given {
+        Some(path) => absolute(path),
+        None => process::find_program("anyvip").ok_or_else(|| {
+            "cannot find `anyvip`, beside this program or in PATH; say --agent PATH".to_owned()
+        }),
+    }
+}
+
+pub(crate) fn read_lab(path: &Path) -> Result<Lab, String> {
+    let (lab, diagnostics) = Lab::read(&path.to_string_lossy(), &read(path)?);
+    accept(lab, &diagnostics)
+}
+
+fn read_scenario(path: &Path, lab: &Lab) -> Result<Scenario, String> {
+    let (scenario, diagnostics) = Scenario::read(&path.to_string_lossy(), &read(path)?, lab);
+    accept(scenario, &diagnostics)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Shows all diagnostics; without a value they are the reason.
+fn accept<T>(value: Option<T>, diagnostics: &[Diagnostic]) -> Result<T, String> {
+    for diagnostic in diagnostics {
+        eprintln!("{diagnostic}");
+    }
+    value.ok_or_else(|| "nothing was started".to_owned())
+}
