@@ -103,7 +103,7 @@ impl Play<'_> {
                 let order = Order::Start { name: name.clone(), traffic: traffic.clone() };
                 let (at, _) = self.order(&traffic.from, order).await?;
                 let what = kind(&traffic);
-                self.report.effect(at, &format!("{name}: asking {} {what} a second", traffic.rate));
+                self.report.note(at, &format!("{name}: asking {} {what} a second", traffic.rate));
             }
             Action::Stop { name } => {
                 let traffic = self.traffic_of(name)?;
@@ -114,7 +114,7 @@ impl Play<'_> {
                 let traffic = self.traffic(traffic)?;
                 let order = Order::Hold { name: name.clone(), traffic: traffic.clone() };
                 let (at, _) = self.order(&traffic.from, order).await?;
-                self.report.effect(at, &format!("{name}: opened {} connections", traffic.flows));
+                self.report.note(at, &format!("{name}: opened {} connections", traffic.flows));
             }
             Action::Release { name } => {
                 let traffic = self.traffic_of(name)?;
@@ -132,7 +132,7 @@ impl Play<'_> {
                         some => format!("{} ({})", some.len(), some.join(", ")),
                     };
                     let text = format!("{from} asks by ARP who has {address}: {who} answered");
-                    self.report.effect(at, &text);
+                    self.report.note(at, &text);
                     self.journal.add(at, Kind::Effect, text);
                     self.seen.answers.insert(name.clone(), stations);
                 }

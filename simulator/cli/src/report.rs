@@ -63,6 +63,11 @@ impl Report {
         self.line(&format!("{}  {text}{since}", self.stamp(at)));
     }
 
+    /// Something that was done and changes nothing by itself.
+    pub(crate) fn note(&self, at: Time, text: &str) {
+        self.line(&format!("{}  {text}", self.stamp(at)));
+    }
+
     /// Something nobody ordered.
     pub(crate) fn trouble(&self, at: Time, text: &str) {
         self.line(&format!("{}  {}", self.stamp(at), self.paint("31", text)));
@@ -80,7 +85,7 @@ impl Report {
         let (first, last) = (flows.asks.first().map(|ask| ask.at), flows.asks.last().map(|ask| ask.at));
         let took = first.zip(last).map_or(Duration::ZERO, |(first, last)| last.since(first));
         let rate = asked as u128 * 1_000_000 / took.as_micros().max(1);
-        let at = first.unwrap_or(self.begin);
+        let at = last.unwrap_or(self.begin);
         self.line(&format!(
             "{}  {name}: {asked} {what} in {}, {rate} a second",
             self.stamp(at),

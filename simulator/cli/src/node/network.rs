@@ -129,6 +129,8 @@ impl Network<'_> {
             set(&format!("net.ipv4.conf.{scope}.rp_filter"), "0");
             set(&format!("net.ipv6.conf.{scope}.disable_ipv6"), "0");
             set(&format!("net.ipv6.conf.{scope}.accept_ra"), "0");
+            // Without a checked link-local address a router asks no neighbour for two seconds.
+            set(&format!("net.ipv6.conf.{scope}.accept_dad"), "0");
             // A link that bounces keeps its addresses.
             set(&format!("net.ipv6.conf.{scope}.keep_addr_on_down"), "1");
         }
@@ -137,6 +139,8 @@ impl Network<'_> {
             set(&format!("net.ipv4.conf.{interface}.rp_filter"), "0");
             set(&format!("net.ipv6.conf.{interface}.disable_ipv6"), "0");
             set(&format!("net.ipv6.conf.{interface}.accept_ra"), "0");
+            set(&format!("net.ipv6.conf.{interface}.accept_dad"), "0");
+            set(&format!("net.ipv6.conf.{interface}.keep_addr_on_down"), "1");
         }
         match &self.node.role {
             Role::Router(router) => {

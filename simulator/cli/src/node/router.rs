@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyvip_bgp::{Action as Bgp, PeerName};
+use anyvip_bgp::wire::Notification;
+use anyvip_bgp::{Action as Bgp, DownReason, PeerName};
 use anyvip_io::netlink::{Monitor, Netlink, Snapshot};
 use anyvip_io::{Clock, Connections};
 use anyvip_machine::Seed;
@@ -15,6 +16,8 @@ use super::Outbox;
 use crate::clock;
 use crate::control::Message;
 
+/// RFC 4271 §6.5.
+const HOLD_TIMER_EXPIRED: u8 = 4;
 /// RTPROT_BGP.
 const BGP: u8 = 186;
 /// First ids of this module's next-hop objects and groups.
@@ -142,7 +145,7 @@ impl Driver {
                     self.outbox.say(Message::Session { peer: peer.0, up: true, text: String::new(), at });
                 }
                 Action::SessionDown { peer, was_established: true, reason } => {
-                    let (text, at) = (format!("{reason:?}"), clock::now());
+                    let (text, at) = (words(&reason), clock::now());
                     self.outbox.say(Message::Session { peer: peer.0, up: false, text, at });
                 }
                 // Attempts before the other end is there are nothing to report.
@@ -150,6 +153,20 @@ impl Driver {
                 Action::Notice { text } => self.outbox.say(Message::Trouble { text }),
             }
         }
+    }
+}
+
+fn words(reason: &DownReason) -> String {
+    let said =
+        |notification: &Notification| format!("NOTIFICATION {}/{}", notification.code, notification.subcode);
+    match reason {
+        DownReason::Connection(failure) => failure.text.clone(),
+        DownReason::PeerSaid(notification) => format!("it sent {}", said(notification)),
+        DownReason::WeSaid(notification) if notification.code == HOLD_TIMER_EXPIRED => {
+            "the hold time ended".to_owned()
+        }
+        DownReason::WeSaid(notification) => format!("we sent {}", said(notification)),
+        DownReason::SendHoldTimerExpired => "it took nothing for too long".to_owned(),
     }
 }
 
