@@ -12,6 +12,8 @@ use crate::wording::{self, Weight, Worded};
 
 /// Entries kept.
 pub(crate) const KEPT: usize = 1000;
+/// Bytes kept of a text.
+const LONGEST: usize = 2048;
 /// Entries a follower may lag behind before it is dropped.
 const LAG: usize = 256;
 /// Followers at the same time.
@@ -53,8 +55,12 @@ pub(crate) struct Following {
 impl Journal {
     /// Logs the fact, keeps it, tells the followers. Never waits.
     pub(crate) fn record(&mut self, at_ms: u64, fact: &Fact) {
-        let worded = wording::fact(fact);
+        let mut worded = wording::fact(fact);
         log(&worded);
+        shorten(&mut worded.text);
+        if let Some(reason) = &mut worded.reason {
+            shorten(reason);
+        }
         let entry = Arc::new(Entry { number: self.next, at_ms, worded });
         self.next += 1;
         if self.entries.len() >= KEPT {
@@ -87,6 +93,14 @@ impl Journal {
         let dropped = Arc::new(AtomicBool::new(false));
         self.followers.push(Follower { queue, dropped: dropped.clone() });
         Some((self.entries(), Following { queue: receiver, dropped }))
+    }
+}
+
+/// The ring is bounded in bytes, too: what `validate` says of a large file, or a peer's shutdown text, may be long.
+fn shorten(text: &mut String) {
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push('…');
     }
 }
 
@@ -134,6 +148,15 @@ mod tests {
         assert_eq!(entries.len(), KEPT);
         assert_eq!(entries.first().map(|entry| entry.worded.text.as_str()), Some("5"));
         assert_eq!(entries.last().map(|entry| entry.number), Some(KEPT as u64 + 4));
+    }
+
+    #[test]
+    fn a_long_text_is_kept_in_part() {
+        let mut journal = Journal::default();
+        say(&mut journal, &"ä".repeat(100_000));
+        let entries = journal.entries();
+        let text = &entries[0].worded.text;
+        assert!(text.len() <= LONGEST + 3 && text.ends_with("ä…"), "{}", text.len());
     }
 
     #[tokio::test]

@@ -117,7 +117,8 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
                     format!("{service}: {vip} is withheld from {peer}: it is not configured any more")
                 }
             };
-            let trouble = !announced && !matches!(why, None | Some(Reason::Drained | Reason::Stopping));
+            let trouble = !announced
+                && !matches!(why, None | Some(Reason::Drained | Reason::Stopping | Reason::NotYetChecked));
             Worded {
                 service: Some(service.0.clone()),
                 vip: Some(*vip),
@@ -128,16 +129,15 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
             }
         }
         Fact::PeerChanged { peer, from, to } => {
-            let established = [from, to].contains(&&PeerState::Established);
             let text = match (from, to) {
                 (_, PeerState::Established) => format!("{peer}: the BGP session is up (Established)"),
                 (PeerState::Established, _) => format!("{peer}: the BGP session is down, now {to}"),
                 _ => format!("{peer}: from {from} to {to}"),
             };
-            let weight = match (established, *from == PeerState::Established) {
-                (false, _) => Weight::Detail,
-                (true, true) => Weight::Trouble,
-                (true, false) => Weight::Change,
+            // The loss of a session comes with its cause as a fact of its own.
+            let weight = match to {
+                PeerState::Established => Weight::Change,
+                _ => Weight::Detail,
             };
             Worded {
                 peer: Some(peer.0.clone()),

@@ -21,9 +21,10 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Ended {
     if arguments.service.is_empty() || arguments.service.contains(['/', '?', '#', '%', ' ']) {
         return Err(Complaint::refused(format!("there is no service {:?}", arguments.service)));
     }
-    let explanation: Explanation = global.client().get(&format!("/v1/explain/{}", arguments.service)).await?;
+    let (explanation, text): (Explanation, String) =
+        global.client().get_with_text(&format!("/v1/explain/{}", arguments.service)).await?;
     if arguments.json {
-        terminal::say(&serde_json::to_string_pretty(&explanation).unwrap_or_default());
+        terminal::say(&text);
     } else {
         terminal::say(&render(&explanation, terminal::color_on_stdout()));
     }

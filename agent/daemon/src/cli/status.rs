@@ -19,11 +19,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(global: &Global, arguments: &Arguments) -> Ended {
-    let value: serde_json::Value = global.client().get("/v1/status").await?;
-    // What a newer agent added is passed on.
-    let text = serde_json::to_string_pretty(&value).unwrap_or_default();
-    let status: Status = serde_json::from_value(value)
-        .map_err(|error| crate::control::client::ClientError::Garbled(error.to_string()))?;
+    let (status, text): (Status, String) = global.client().get_with_text("/v1/status").await?;
     if arguments.json {
         terminal::say(&text);
     } else if arguments.check {

@@ -225,7 +225,10 @@ where
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response<Answer> {
-    let mut response = Response::new(Answer { first: Some(Bytes::from(line(value))), following: None });
+    // Indented and in the order of the types: people read it with curl, too.
+    let mut bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
+    bytes.push(b'\n');
+    let mut response = Response::new(Answer { first: Some(Bytes::from(bytes)), following: None });
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
     response

@@ -52,6 +52,17 @@ impl Client {
     /// # Errors
     /// When there is no agent, it does not answer, or it refuses.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.get_with_text(path).await.map(|(value, _)| value)
+    }
+
+    /// The same, and the answer as it came: what a newer agent added is in there.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub(crate) async fn get_with_text<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<(T, String), ClientError> {
         self.exchange(Method::GET, path, Bytes::new()).await
     }
 
@@ -65,7 +76,7 @@ impl Client {
         body: &impl serde::Serialize,
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| ClientError::Garbled(error.to_string()))?;
-        self.exchange(Method::POST, path, Bytes::from(body)).await
+        self.exchange(Method::POST, path, Bytes::from(body)).await.map(|(value, _)| value)
     }
 
     /// Follows the events.
@@ -88,14 +99,16 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<T, ClientError> {
+    ) -> Result<(T, String), ClientError> {
         let exchange = async {
             let response = self.request(method, path, body).await?;
             if !matches!(response.status(), StatusCode::OK | StatusCode::CONFLICT) {
                 return Err(refusal(response).await);
             }
             let bytes = response.into_body().collect().await.map_err(garbled)?.to_bytes();
-            serde_json::from_slice(&bytes).map_err(|error| ClientError::Garbled(error.to_string()))
+            let value =
+                serde_json::from_slice(&bytes).map_err(|error| ClientError::Garbled(error.to_string()))?;
+            Ok((value, String::from_utf8_lossy(&bytes).into_owned()))
         };
         timeout(PATIENCE, exchange).await.map_err(|_| ClientError::TimedOut)?
     }
