@@ -349,7 +349,7 @@ impl Agent {
                 }
                 Bgp::SessionUp { peer, facts } => {
                     self.peers.session_up(&peer, facts);
-                    // A new session knows nothing: the next pass gives it everything.
+                    // A new session knows nothing, also one that follows another within this very event.
                     self.announced.remove(&peer);
                     self.touched = true;
                 }

@@ -221,3 +221,16 @@ fn without_services_it_cleans_up_what_a_killed_agent_left_behind() {
     let state = world.disk.unwrap();
     assert!(state.owned.is_empty() && state.arp.is_empty());
 }
+
+#[test]
+fn a_vip_is_added_only_after_the_state_that_names_it_is_on_disk() {
+    let mut config = config();
+    config.services = [("web".into(), service(&["2001:db8::53"], vec![tcp_check("tcp")], &["tor1"]))].into();
+    let mut world = World::new(config, kernel_view());
+    world.disk_slow = Some(secs(5));
+    world.start();
+    world.run(secs(4));
+    assert_eq!(world.count(|a| matches!(a, Action::Kernel { .. })), 0);
+    world.until("there", secs(10), |w| w.vip("2001:db8::53").present);
+    assert!(world.disk.as_ref().unwrap().owned.iter().any(|owned| owned.address == ip("2001:db8::53")));
+}
