@@ -145,9 +145,9 @@ mod tests {
         type Close = fn(&mut Gates);
         let steps: [(Close, Reason); 8] = [
             (|g| g.health = VipHealth::Down(String::new()), Reason::Unhealthy),
+            (|g| g.vip_missing = Some(String::new()), Reason::VipMissing),
             (|g| g.arp = ArpState::Unsafe(String::new()), Reason::ArpGuardUnsafe),
             (|g| g.vip_contested = true, Reason::VipContested),
-            (|g| g.vip_missing = Some(String::new()), Reason::VipMissing),
             (|g| g.drained = true, Reason::Drained),
             (|g| g.crash_loop = true, Reason::CrashLoop),
             (|g| g.state_unreadable = Some(String::new()), Reason::StateUnreadable),

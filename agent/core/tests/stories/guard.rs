@@ -109,6 +109,7 @@ fn a_host_whose_address_sits_only_on_lo_is_not_cut_off() {
     world.run(secs(5));
     assert_eq!(world.count(|a| matches!(a, Action::Kernel { change: KernelRequest::SetArp { .. }, .. })), 0);
     assert!(world.warned("arp-guard-unsafe"));
+    assert_eq!(world.reason(VIP), Some(Reason::ArpGuardUnsafe), "the cause, not the missing VIP");
     let explained = world.agent.explain(world.now, &"web".into()).unwrap();
     let gates = &explained.vips[0].gates;
     assert!(!gates.iter().find(|g| g.gate == Reason::ArpGuardUnsafe).unwrap().open);
