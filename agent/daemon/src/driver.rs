@@ -218,8 +218,13 @@ impl Driver {
     fn hear(&mut self, events: Vec<anyvip_bgp::Event>) {
         let received = Instant::now();
         for event in events {
-            if let anyvip_bgp::Event::Accepted { connection, remote, .. } = &event {
-                self.set_ttl(*connection, remote.ip());
+            match &event {
+                anyvip_bgp::Event::Accepted { connection, remote, .. } => {
+                    self.set_ttl(*connection, remote.ip())
+                }
+                // Only now does a peer know what was said: no fact of its own, but another status line.
+                anyvip_bgp::Event::Sent { .. } => self.systemd.touch(),
+                _ => {}
             }
             self.take(received, Event::Bgp(event));
         }

@@ -36,7 +36,7 @@ pub(super) async fn run(paths: &Paths) -> Ended {
     DONE
 }
 
-/// Peers stay, because uplinks are found by the routes to them; nobody is connected to.
+/// Peers stay, because uplinks are found by the routes to them; nobody is connected to, and no service asks for one.
 fn without_sessions(config: &mut Config) {
     for peer in config.bgp.peers.values_mut() {
         peer.connect = false;
@@ -46,6 +46,7 @@ fn without_sessions(config: &mut Config) {
     config.host.stop_time = Duration::ZERO;
     for service in config.services.values_mut() {
         service.checks.clear();
+        service.peers.clear();
     }
 }
 
