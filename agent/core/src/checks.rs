@@ -1,6 +1,6 @@
 //! All checks of all services: when they run, and what they make of each VIP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use crate::schedule::{Due, Schedule};
 
 /// What is kept of a probe's words, in bytes.
 const LONGEST_DETAIL: usize = 240;
+
+/// Probes in flight at once. What is due beyond that waits its turn here, where no guard runs: waiting is not failing.
+pub(crate) const MOST_AT_ONCE: usize = 64;
 
 /// One check against one target.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,6 +39,8 @@ pub(crate) struct Checks {
     by_service: BTreeMap<ServiceName, Vec<u64>>,
     probes: BTreeMap<ProbeId, u64>,
     agenda: Agenda<u64>,
+    /// Due, and waiting for one of the places.
+    waiting: VecDeque<u64>,
     next_run: u64,
     next_probe: u64,
     seed: Seed,
@@ -75,6 +80,7 @@ impl Checks {
             by_service: BTreeMap::new(),
             probes: BTreeMap::new(),
             agenda: Agenda::new(),
+            waiting: VecDeque::new(),
             next_run: 0,
             next_probe: 0,
             seed,
@@ -118,6 +124,7 @@ impl Checks {
             self.runs.remove(&id);
             self.agenda.set(id, None);
         }
+        self.start_waiting(now, out);
     }
 
     fn begin(
@@ -205,6 +212,7 @@ impl Checks {
             }
             self.agenda.set(id, run.schedule.deadline());
         }
+        self.start_waiting(now, out);
         matters
     }
 
@@ -220,18 +228,8 @@ impl Checks {
             let Some(run) = self.runs.get_mut(&id) else { continue };
             match run.schedule.due(now) {
                 Some(Due::Start) => {
-                    let probe = ProbeId(self.next_probe);
-                    self.next_probe += 1;
-                    run.schedule.started(now, probe);
-                    self.probes.insert(probe, id);
-                    out.push(Action::StartProbe {
-                        probe,
-                        service: run.service.clone(),
-                        check: run.check.name.clone(),
-                        target: run.target,
-                        kind: run.check.kind.clone(),
-                        timeout: run.check.timeout,
-                    });
+                    self.waiting.push_back(id);
+                    continue;
                 }
                 Some(Due::Unanswered(probe)) => {
                     self.unanswered += 1;
@@ -241,7 +239,7 @@ impl Checks {
                         latency: run.check.timeout,
                         detail: "the probe was never answered (a bug)".to_owned(),
                     };
-                    matters |= self.finished(now, probe, outcome, out);
+                    matters |= self.judge(now, probe, outcome, out);
                     continue;
                 }
                 None => {}
@@ -250,6 +248,7 @@ impl Checks {
                 self.agenda.set(id, run.schedule.deadline());
             }
         }
+        self.start_waiting(now, out);
         matters
     }
 
@@ -261,6 +260,38 @@ impl Checks {
         outcome: ProbeOutcome,
         out: &mut Vec<Action>,
     ) -> bool {
+        let matters = self.judge(now, probe, outcome, out);
+        self.start_waiting(now, out);
+        matters
+    }
+
+    /// Gives free places to those that have waited longest.
+    fn start_waiting(&mut self, now: Time, out: &mut Vec<Action>) {
+        while self.probes.len() < MOST_AT_ONCE
+            && let Some(id) = self.waiting.pop_front()
+        {
+            // It may have been paused, edited or removed meanwhile.
+            let Some(run) = self.runs.get_mut(&id) else { continue };
+            if run.schedule.due(now) != Some(Due::Start) {
+                continue;
+            }
+            let probe = ProbeId(self.next_probe);
+            self.next_probe += 1;
+            run.schedule.started(now, probe);
+            self.agenda.set(id, run.schedule.deadline());
+            self.probes.insert(probe, id);
+            out.push(Action::StartProbe {
+                probe,
+                service: run.service.clone(),
+                check: run.check.name.clone(),
+                target: run.target,
+                kind: run.check.kind.clone(),
+                timeout: run.check.timeout,
+            });
+        }
+    }
+
+    fn judge(&mut self, now: Time, probe: ProbeId, outcome: ProbeOutcome, out: &mut Vec<Action>) -> bool {
         let Some(id) = self.probes.remove(&probe) else { return false };
         let Some(run) = self.runs.get_mut(&id) else { return false };
         if !run.schedule.finished(now, probe) {
@@ -323,5 +354,71 @@ fn tell(run: &CheckRun, change: &Change, detail: &str, out: &mut Vec<Action>) {
             target: run.target,
             detail: began.then(|| detail.to_owned()),
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Announce, CheckKind, TcpCheck};
+
+    fn services(count: u8) -> BTreeMap<ServiceName, Service> {
+        let tcp = TcpCheck { address: None, port: 80, send: None, expect: None };
+        let check = Check {
+            name: "tcp".into(),
+            kind: CheckKind::Tcp(tcp),
+            on_vip: true,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(500),
+            rise: 1,
+            fall: 1,
+        };
+        let service = Service {
+            vips: (0..count).map(|n| IpAddr::from([192, 0, 2, n])).collect(),
+            checks: vec![check],
+            peers: std::collections::BTreeSet::new(),
+            announce: Announce::default(),
+            on_error: OnError::Hold,
+        };
+        BTreeMap::from([("web".into(), service)])
+    }
+
+    fn started(out: &mut Vec<Action>) -> Vec<ProbeId> {
+        let ids = out.drain(..).filter_map(|action| match action {
+            Action::StartProbe { probe, .. } => Some(probe),
+            _ => None,
+        });
+        ids.collect()
+    }
+
+    #[test]
+    fn at_most_64_probes_run_and_those_that_wait_are_neither_guarded_nor_forgotten() {
+        let (mut checks, mut out) = (Checks::new(Seed::new(1)), Vec::new());
+        let services = services(200);
+        checks.configure(Time::ZERO, &services, |_, _| HealthState::Unknown, &mut out);
+        for vip in &services.values().next().unwrap().vips {
+            checks.vip_is(Time::ZERO, *vip, true, &mut out);
+        }
+        let now = Time::from_secs(1);
+        checks.expire(now, &mut out);
+        let mut running = started(&mut out);
+        assert_eq!(running.len(), MOST_AT_ONCE);
+        assert!(checks.deadline().unwrap() > now, "progress: those that wait are not due");
+
+        // Each probe that ends makes room for one, long after the guard of a waiting one would have run out.
+        let mut total = running.len();
+        for step in 0..136 {
+            let now = now + Duration::from_millis(20 * step);
+            let probe = running.remove(0);
+            let outcome =
+                ProbeOutcome { result: ProbeResult::Fail, latency: Duration::ZERO, detail: String::new() };
+            checks.finished(now, probe, outcome, &mut out);
+            let more = started(&mut out);
+            assert_eq!(more.len(), 1);
+            total += more.len();
+            running.extend(more);
+        }
+        assert_eq!(total, 200, "everyone had its turn");
+        assert_eq!(checks.unanswered, 0);
     }
 }
