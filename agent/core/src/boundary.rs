@@ -186,7 +186,7 @@ pub enum Command {
 /// Answer to a command, sent after the state is on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
-    /// False: refused, nothing changed.
+    /// False: refused and nothing changed, or in effect but not on disk; the text says which.
     pub done: bool,
     /// For people: what was done or why not.
     pub text: String,

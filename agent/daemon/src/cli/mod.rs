@@ -47,10 +47,10 @@ struct Cli {
 #[derive(Clone, Debug, Args)]
 struct Global {
     /// The control socket of the agent
-    #[arg(long, global = true, value_name = "PATH", default_value = SOCKET)]
+    #[arg(long, global = true, value_name = "PATH", env = "ANYVIP_SOCKET", default_value = SOCKET)]
     socket: PathBuf,
     /// Where drained services, former ARP values and the like are kept
-    #[arg(long, global = true, value_name = "PATH", default_value = state::DEFAULT)]
+    #[arg(long, global = true, value_name = "PATH", env = "ANYVIP_STATE_DIR", default_value = state::DEFAULT)]
     state_dir: PathBuf,
     /// How the log looks
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Human)]
