@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ type Reply = Result<(Time, Answer), String>;
 pub(crate) struct Bench {
     nodes: BTreeMap<NodeName, Station>,
     messages: mpsc::UnboundedReceiver<(NodeName, Message)>,
+    sender: mpsc::UnboundedSender<(NodeName, Message)>,
     folder: Folder,
 }
 
@@ -49,31 +50,14 @@ struct Inner {
 }
 
 impl Bench {
-    /// Builds the lab and begins all roles, routers first.
-    pub(crate) async fn build(
-        lab: &Lab,
-        lab_file: &Path,
-        folder: Folder,
-        agent: Option<PathBuf>,
-    ) -> Result<Bench, String> {
+    /// Nothing yet.
+    pub(crate) fn new(folder: Folder) -> Bench {
         let (sender, messages) = mpsc::unbounded_channel();
-        let mut bench = Bench { nodes: BTreeMap::new(), messages, folder };
-        match bench.begin(lab, lab_file, agent, &sender).await {
-            Ok(()) => Ok(bench),
-            Err(error) => {
-                bench.end().await;
-                Err(error)
-            }
-        }
+        Bench { nodes: BTreeMap::new(), messages, sender, folder }
     }
 
-    async fn begin(
-        &mut self,
-        lab: &Lab,
-        lab_file: &Path,
-        agent: Option<PathBuf>,
-        sender: &mpsc::UnboundedSender<(NodeName, Message)>,
-    ) -> Result<(), String> {
+    /// Builds the lab and begins all roles, routers first. Whatever comes of it, [`Bench::end`] must follow.
+    pub(crate) async fn build(&mut self, lab: &Lab, lab_file: &Path, agent: &Path) -> Result<(), String> {
         for (name, node) in &lab.nodes {
             if node.role == Role::Bridge {
                 continue;
@@ -84,15 +68,13 @@ impl Bench {
                 .arg(lab_file)
                 .args(["--name", name]);
             command.arg("--run-dir").arg(self.folder.path().join(name));
-            if let Some(agent) = &agent {
-                command.arg("--agent").arg(agent);
-            }
+            command.arg("--agent").arg(agent);
             // A group of its own: Ctrl-C is for the lab, which then ends its nodes in order.
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
             let mut command = tokio::process::Command::from(command);
             let child =
                 command.kill_on_drop(true).spawn().map_err(|error| format!("node {name}: {error}"))?;
-            let station = Station::new(name.clone(), child, sender.clone())?;
+            let station = Station::new(name.clone(), child, self.sender.clone())?;
             self.nodes.insert(name.clone(), station);
         }
         self.hear_all().await?;

@@ -1,6 +1,6 @@
 //! A scenario played on a bench.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -309,20 +309,21 @@ impl Play<'_> {
             Disturbance::Undrain { node, service } => at_node(node, says("undrain", service)),
             Disturbance::CarrierDown(ports) | Disturbance::CarrierUp(ports) => {
                 let up = matches!(disturbance, Disturbance::CarrierUp(_));
-                let mut opposite = Vec::new();
-                for interface in self.interfaces(ports) {
-                    opposite.extend(self.lab.opposite(&ports.node, &interface).map(|port| port.node.clone()));
-                    at_node(&ports.node, Order::Link { interface, up });
+                let mut opposite = BTreeSet::new();
+                for (node, interface) in self.ends(ports) {
+                    opposite.extend(self.lab.opposite(&node, &interface).map(|port| port.node.clone()));
+                    at_node(&node, Order::Link { interface, up });
                 }
-                opposite.retain(|node| {
-                    up && self.lab.nodes.get(node).is_some_and(|node| node.role != Role::Bridge)
-                });
-                opposite.iter().for_each(|node| at_node(node, Order::Gateways));
+                let is_bridge =
+                    |node: &NodeName| self.lab.nodes.get(node).is_none_or(|node| node.role == Role::Bridge);
+                for node in opposite.iter().filter(|node| up && !is_bridge(node)) {
+                    at_node(node, Order::Gateways);
+                }
             }
             Disturbance::Silence(ports) | Disturbance::Unsilence(ports) => {
                 let silent = matches!(disturbance, Disturbance::Silence(_));
-                for interface in self.interfaces(ports) {
-                    at_node(&ports.node, Order::Silence { interface, silent });
+                for (node, interface) in self.ends(ports) {
+                    at_node(&node, Order::Silence { interface, silent });
                 }
             }
             Disturbance::Loss { router, permille } => at_node(router, Order::Loss { permille: *permille }),
@@ -356,11 +357,15 @@ impl Play<'_> {
         Ok(())
     }
 
-    fn interfaces(&self, ports: &Ports) -> Vec<String> {
-        match &ports.interface {
-            Some(interface) => vec![interface.clone()],
-            None => self.lab.interfaces(&ports.node).into_iter().collect(),
-        }
+    fn ends(&self, ports: &[Ports]) -> Vec<(NodeName, String)> {
+        let of = |ports: &Ports| match &ports.interface {
+            Some(interface) => vec![(ports.node.clone(), interface.clone())],
+            None => {
+                let all = self.lab.interfaces(&ports.node).into_iter();
+                all.map(|interface| (ports.node.clone(), interface)).collect()
+            }
+        };
+        ports.iter().flat_map(of).collect()
     }
 }
 
@@ -401,9 +406,12 @@ fn describe(condition: &Condition) -> String {
 }
 
 fn describe_disturbance(disturbance: &Disturbance) -> String {
-    let ports = |ports: &Ports| match &ports.interface {
-        Some(interface) => format!("{}:{interface}", ports.node),
-        None => ports.node.clone(),
+    let ports = |ports: &[Ports]| {
+        let one = |ports: &Ports| match &ports.interface {
+            Some(interface) => format!("{}:{interface}", ports.node),
+            None => ports.node.clone(),
+        };
+        ports.iter().map(one).collect::<Vec<_>>().join(", ")
     };
     let named =
         |service: &Option<String>| service.as_ref().map(|name| format!(" {name}")).unwrap_or_default();

@@ -60,19 +60,19 @@ fn prepare_and_run(arguments: &cli::Run) -> Result<ExitCode, String> {
         let report = Report::new(begin);
         report.title(&lab.name, &scenario.title, &summary(&lab, &agent, rights));
         let folder = Folder::make(&base, &name)?;
-        let build = Bench::build(&lab, &lab_file, folder, Some(agent.clone()));
-        let mut bench = tokio::select! {
-            bench = build => bench?,
-            signal = signals.next() => return Ok(interrupted(signal)),
-        };
+        let mut bench = Bench::new(folder);
         let journal = Journal::new(&lab.name, &scenario.title, begin);
+        let work = async {
+            bench.build(&lab, &lab_file, &agent).await?;
+            Ok::<_, String>(crate::play::play(&lab, &scenario, &mut bench, report, journal).await)
+        };
         let outcome = tokio::select! {
-            outcome = crate::play::play(&lab, &scenario, &mut bench, report, journal) => Ok(outcome),
+            outcome = work => Ok(outcome),
             signal = signals.next() => Err(signal),
         };
         bench.end().await;
         let outcome = match outcome {
-            Ok(outcome) => outcome,
+            Ok(outcome) => outcome?,
             Err(signal) => return Ok(interrupted(signal)),
         };
         let met = outcome.stopped.is_none() && outcome.verdicts.iter().all(|verdict| verdict.met);

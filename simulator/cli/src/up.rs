@@ -88,17 +88,19 @@ fn hold(arguments: &cli::Up) -> Result<(), String> {
     block_on(async {
         let mut signals = Signals::new()?;
         let folder = Folder::make(&base, &lab.name)?;
-        let mut bench = tokio::select! {
-            bench = Bench::build(&lab, &file, folder, Some(agent)) => bench?,
-            _ = signals.next() => return Err("stopped".to_owned()),
+        let mut bench = Bench::new(folder);
+        let built = tokio::select! {
+            built = bench.build(&lab, &file, &agent) => built,
+            _ = signals.next() => Err("stopped".to_owned()),
         };
         let held = Held { holder: Pid::this().as_raw(), nodes: bench.pids() };
-        let written = serde_json::to_vec(&held)
-            .map_err(std::io::Error::other)
-            .and_then(|text| std::fs::write(bench.folder().join(FILE), text));
+        let written = built.and_then(|()| {
+            let text = serde_json::to_vec(&held).map_err(|error| error.to_string())?;
+            std::fs::write(bench.folder().join(FILE), text).map_err(|error| format!("{FILE}: {error}"))
+        });
         if let Err(error) = written {
             bench.end().await;
-            return Err(format!("{FILE}: {error}"));
+            return Err(error);
         }
         println!("up");
         loop {

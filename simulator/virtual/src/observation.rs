@@ -227,6 +227,10 @@ impl Observation {
                 let wanted: BTreeSet<&str> = servers.iter().map(String::as_str).collect();
                 (seen == wanted, format!("{of}: answered by {} (just {})", list(&seen), list(&wanted)))
             }
+            Expectation::ServerCount { of, count } => {
+                let seen = flows(of).per_server().len();
+                (seen == *count, format!("{of}: {seen} servers answered (just {count})"))
+            }
             Expectation::Cut { of, at_most } => {
                 let held = self.held.get(of).map_or(&[][..], Vec::as_slice);
                 let cut = held.iter().filter(|held| held.end.is_some() || held.server.is_none()).count();

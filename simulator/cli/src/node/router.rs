@@ -7,7 +7,7 @@ use anyvip_bgp::wire::Notification;
 use anyvip_bgp::{Action as Bgp, DownReason, PeerName};
 use anyvip_io::netlink::{Monitor, Netlink, Snapshot};
 use anyvip_io::{Clock, Connections};
-use anyvip_machine::Seed;
+use anyvip_machine::{Failure, FailureKind, Seed};
 use anyvip_virtual::lab::{Lab, RouterRole};
 use anyvip_virtual::router::{Action, Event, Hop, NeighbourConfig, Router, RouterConfig};
 use ipnet::IpNet;
@@ -50,7 +50,7 @@ pub(crate) fn config(lab: &Lab, name: &str, role: &RouterRole) -> RouterConfig {
 
 /// Runs until dropped; an error means that it could not begin.
 pub(crate) async fn run(config: RouterConfig, seed: u64, outbox: Outbox) -> Result<(), String> {
-    let text = |failure: anyvip_machine::Failure| failure.to_string();
+    let text = |failure: Failure| failure.to_string();
     let netlink = Netlink::open().map_err(text)?;
     let monitor = Monitor::open().map_err(text)?;
     let mut connections = Connections::new();
@@ -179,28 +179,52 @@ struct Fib {
 }
 
 impl Fib {
+    /// A link that goes down under our hands takes next hops and groups along, and the router hears of it a moment
+    /// later: then what is left is tried again.
     async fn install(&mut self, prefix: IpNet, next_hops: &[Hop]) -> Result<(), String> {
-        let text = |failure: anyvip_machine::Failure| failure.to_string();
+        const TRIES: usize = 3;
+        let mut last = Ok(());
+        for _ in 0..TRIES {
+            last = self.try_install(prefix, next_hops).await.map_err(|failure| failure.to_string());
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
+    }
+
+    async fn try_install(&mut self, prefix: IpNet, next_hops: &[Hop]) -> Result<(), Failure> {
         let mut members = Vec::new();
         for hop in next_hops {
             let next = NEXTHOP_IDS + self.hops.len() as u32;
             let id = *self.hops.entry(hop.clone()).or_insert(next);
-            let link = self.netlink.link(&hop.interface).await.map_err(text)?;
-            // Written again each time: the kernel drops such objects when their link goes down.
-            self.netlink.replace_nexthop(id, hop.address, link.index).await.map_err(text)?;
-            members.push((id, 1));
+            let link = self.netlink.link(&hop.interface).await?;
+            if link.carrier {
+                // Written again each time: the kernel drops such objects when their link goes down.
+                self.netlink.replace_nexthop(id, hop.address, link.index).await?;
+                members.push((id, 1));
+            }
         }
         let next = GROUP_IDS + self.groups.len() as u32;
         let group = *self.groups.entry(prefix).or_insert(next);
-        self.netlink.replace_nexthop_group(group, &members).await.map_err(text)?;
-        self.netlink.replace_route_via_nexthop(prefix, group, BGP).await.map_err(text)
+        if members.is_empty() {
+            return self.delete(group).await;
+        }
+        self.netlink.replace_nexthop_group(group, &members).await?;
+        self.netlink.replace_route_via_nexthop(prefix, group, BGP).await
     }
 
     async fn remove(&mut self, prefix: IpNet) -> Result<(), String> {
-        let Some(group) = self.groups.get(&prefix).copied() else { return Ok(()) };
-        // The route goes with its group. If the last link went down, the kernel was faster.
+        match self.groups.get(&prefix).copied() {
+            Some(group) => self.delete(group).await.map_err(|failure| failure.to_string()),
+            None => Ok(()),
+        }
+    }
+
+    /// The route goes with its group. If the last link went down, the kernel was faster.
+    async fn delete(&self, group: u32) -> Result<(), Failure> {
         match self.netlink.delete_nexthop(group).await {
-            Err(failure) if failure.kind != anyvip_machine::FailureKind::NotFound => Err(failure.to_string()),
+            Err(failure) if failure.kind != FailureKind::NotFound => Err(failure),
             _ => Ok(()),
         }
     }

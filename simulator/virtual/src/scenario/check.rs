@@ -111,6 +111,7 @@ impl Walk<'_> {
             Expectation::Spread { of, .. }
             | Expectation::Lost { of, .. }
             | Expectation::LostAfterRouteChange { of, .. }
+            | Expectation::ServerCount { of, .. }
             | Expectation::Servers { of, .. } => measured(of, Known::Flows),
             Expectation::LostOnlyOf { of, before, .. }
             | Expectation::SameServer { of, before, .. }
@@ -180,7 +181,7 @@ impl Walk<'_> {
             Disturbance::CarrierDown(ports)
             | Disturbance::CarrierUp(ports)
             | Disturbance::Silence(ports)
-            | Disturbance::Unsilence(ports) => self.ports(place, ports),
+            | Disturbance::Unsilence(ports) => ports.iter().for_each(|ports| self.ports(place, ports)),
         }
     }
 

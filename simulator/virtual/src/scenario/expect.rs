@@ -84,6 +84,9 @@ pub(super) fn expectations(value: &Yaml, diagnostics: &mut Diagnostics) -> Vec<E
         let servers = names(servers, "servers", fields.diagnostics);
         list.push(Expectation::Servers { of: of.clone(), servers });
     }
+    if let Some(count) = fields.parse("server-count") {
+        list.push(Expectation::ServerCount { of: of.clone(), count });
+    }
     if let Some(at_most) = fields.parse("cut") {
         list.push(match fields.parse("other-than") {
             Some(server) => Expectation::CutOfOthers { of: of.clone(), server, at_most },
@@ -94,7 +97,7 @@ pub(super) fn expectations(value: &Yaml, diagnostics: &mut Diagnostics) -> Vec<E
         list.push(Expectation::Answers { of: of.clone(), answers });
     }
     if list.is_empty() {
-        fields.error("nothing to judge (spread, lost, lost-only-of, lost-after-route-change, same-server-as, moved-since, servers, cut, answers)");
+        fields.error("nothing to judge (spread, lost, lost-only-of, lost-after-route-change, same-server-as, moved-since, servers, server-count, cut, answers)");
     }
     fields.refuse_rest();
     list

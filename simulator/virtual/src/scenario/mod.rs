@@ -118,13 +118,13 @@ pub enum Disturbance {
     /// `anyvip undrain`.
     Undrain { node: NodeName, service: Option<String> },
     /// The interfaces of a node go down: their other ends lose carrier.
-    CarrierDown(Ports),
+    CarrierDown(Vec<Ports>),
     /// They come back.
-    CarrierUp(Ports),
+    CarrierUp(Vec<Ports>),
     /// What these ends send is lost; the links stay up.
-    Silence(Ports),
+    Silence(Vec<Ports>),
     /// It is not lost any more.
-    Unsilence(Ports),
+    Unsilence(Vec<Ports>),
     /// A router drops this share of what it forwards, at random.
     Loss { router: NodeName, permille: u16 },
     /// Somebody deletes a VIP.
@@ -183,6 +183,8 @@ pub enum Expectation {
     Moved { of: String, before: String, at_most: u32 },
     /// Just these servers answered.
     Servers { of: String, servers: BTreeSet<NodeName> },
+    /// So many servers answered, whichever they are.
+    ServerCount { of: String, count: usize },
     /// At most so many connections of other servers were cut (reset or stalled).
     CutOfOthers { of: String, server: NodeName, at_most: u64 },
     /// At most so many connections were cut.

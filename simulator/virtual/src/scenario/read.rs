@@ -272,11 +272,14 @@ fn agent_and_service(
     Some((node?, service))
 }
 
-/// `NODE` or `NODE:INTERFACE`.
-fn ports(value: &Yaml, what: &str, diagnostics: &mut Diagnostics) -> Option<Ports> {
-    let text = value.text(what, diagnostics)?;
-    Some(match text.split_once(':') {
+/// `NODE` or `NODE:INTERFACE`, or a list of them.
+fn ports(value: &Yaml, what: &str, diagnostics: &mut Diagnostics) -> Option<Vec<Ports>> {
+    let one = |text: String| match text.split_once(':') {
         Some((node, interface)) => Ports { node: node.to_owned(), interface: Some(interface.to_owned()) },
         None => Ports { node: text, interface: None },
-    })
+    };
+    match &value.value {
+        Value::List(items) => items.iter().map(|item| item.text(what, diagnostics).map(one)).collect(),
+        _ => value.text(what, diagnostics).map(one).map(|ports| vec![ports]),
+    }
 }
