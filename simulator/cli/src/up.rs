@@ -160,9 +160,9 @@ fn enter_and_exec(node: &str, lab: Option<&str>, command: &[OsString]) -> Result
         .iter()
         .filter_map(|path| Some((path.clone(), *read_held(path).ok()?.nodes.get(node)?)))
         .collect();
-    let (path, pid) = match with_node.as_slice() {
+    let pid = match with_node.as_slice() {
         [] => return Err(format!("no lab that is up has a node `{node}`")),
-        [one] => one,
+        [(_, pid)] => *pid,
         _ => return Err(format!("several labs have a node `{node}`; say --lab NAME")),
     };
     let open = |kind: &str| {
@@ -177,9 +177,6 @@ fn enter_and_exec(node: &str, lab: Option<&str>, command: &[OsString]) -> Result
     }
     setns(network, CloneFlags::CLONE_NEWNET).map_err(|error| format!("network namespace: {error}"))?;
     let [program, arguments @ ..] = command else { return Err("no command".to_owned()) };
-    let error = std::process::Command::new(program)
-        .args(arguments)
-        .env("ANYVIP_SOCKET", path.join(node).join("anyvip.sock"))
-        .exec();
+    let error = std::process::Command::new(program).args(arguments).exec();
     Err(format!("cannot run {}: {error}", Path::new(program).display()))
 }

@@ -1,5 +1,6 @@
 //! `anyvip-sim node`: one node's role inside a network namespace or a container.
 
+use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -155,13 +156,15 @@ impl Running {
             .configure()
             .await?;
         self.begin().await?;
-        println!("node {} runs", self.options.name);
+        // Whoever started this node may have gone: saying something to nobody is no reason to end.
+        let say = |text: String| drop(writeln!(std::io::stdout(), "{text}"));
+        say(format!("node {} runs", self.options.name));
         loop {
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
                 Some(message) = messages.recv() => {
-                    println!("{}", serde_json::to_string(&message).unwrap_or_default());
+                    say(serde_json::to_string(&message).unwrap_or_default());
                 }
             }
         }

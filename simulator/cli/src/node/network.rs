@@ -177,9 +177,9 @@ pub(crate) async fn set_loss(permille: u16) -> Result<(), String> {
     // Added first, so that deleting it never fails.
     let mut rules = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
     if permille > 0 {
-        rules.push_str(&format!(
-            "table inet {TABLE} {{ chain forward {{ type filter hook forward priority 0; numgen random mod 1000 < {permille} drop }} }}\n"
-        ));
+        let hook = "type filter hook forward priority 0;";
+        let rule = format!("numgen random mod 1000 < {permille} drop");
+        rules.push_str(&format!("table inet {TABLE} {{\nchain forward {{\n{hook}\n{rule}\n}}\n}}\n"));
     }
     let mut child = tokio::process::Command::new("nft")
         .args(["-f", "-"])
