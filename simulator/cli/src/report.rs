@@ -166,3 +166,17 @@ pub(crate) fn millis(duration: Duration) -> String {
         format!("{}.{} ms", tenths / 10, tenths % 10)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_times_have_tenths_of_a_millisecond_and_long_ones_none() {
+        assert_eq!(millis(Duration::from_micros(40)), "0.0 ms");
+        assert_eq!(millis(Duration::from_micros(1250)), "1.3 ms");
+        assert_eq!(millis(Duration::from_micros(99_940)), "99.9 ms");
+        assert_eq!(millis(Duration::from_micros(99_960)), "100 ms");
+        assert_eq!(millis(Duration::from_micros(2_000_400)), "2000 ms");
+    }
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyvip_virtual::diagnostic::Diagnostic;
-use anyvip_virtual::lab::Lab;
+use anyvip_virtual::lab::{Lab, Role};
 use anyvip_virtual::scenario::Scenario;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -126,9 +126,9 @@ fn interrupted(signal: Signal) -> ExitCode {
 fn summary(lab: &Lab, agent: &Path, rights: Rights) -> String {
     let count = |number: usize, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
     let parts = [
-        count(lab.names(|role| role.is_router()).len(), "router"),
-        count(lab.names(|role| role.is_agent()).len(), "server"),
-        count(lab.names(|role| role.is_client()).len(), "client"),
+        count(lab.names(Role::is_router).len(), "router"),
+        count(lab.names(Role::is_agent).len(), "server"),
+        count(lab.names(Role::is_client).len(), "client"),
         count(lab.links.len(), "link"),
     ];
     let how = match rights {
@@ -171,4 +171,36 @@ fn accept<T>(value: Option<T>, diagnostics: &[Diagnostic]) -> Result<T, String> 
         eprintln!("{diagnostic}");
     }
     value.ok_or_else(|| "nothing was started".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_lab_and_scenario_that_we_ship_is_read_without_a_word_and_has_its_files() {
+        let topology = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topology");
+        let scenarios = [
+            ("quickstart", "quickstart"),
+            ("quickstart", "quickstart-loss"),
+            ("lan-arp", "lan-arp"),
+            ("two-tor", "two-tor"),
+        ];
+        for (lab, scenario) in scenarios {
+            let text = read(&topology.join(format!("{lab}.clab.yml"))).unwrap();
+            let (read_lab, diagnostics) = Lab::read(lab, &text);
+            assert_eq!(diagnostics, []);
+            let read_lab = read_lab.unwrap();
+            for (name, node) in &read_lab.nodes {
+                if let Role::Agent(agent) = &node.role {
+                    let outside = node.outside(&agent.config).unwrap();
+                    assert!(topology.join(&outside).is_file(), "{name}: {outside}");
+                }
+            }
+            let text = read(&topology.join(format!("{scenario}.scenario.yml"))).unwrap();
+            let (read_scenario, diagnostics) = Scenario::read(scenario, &text, &read_lab);
+            assert_eq!(diagnostics, []);
+            assert!(read_scenario.is_some_and(|scenario| !scenario.steps.is_empty()));
+        }
+    }
 }

@@ -160,9 +160,9 @@ fn enter_and_exec(node: &str, lab: Option<&str>, command: &[OsString]) -> Result
         .iter()
         .filter_map(|path| Some((path.clone(), *read_held(path).ok()?.nodes.get(node)?)))
         .collect();
-    let pid = match with_node.as_slice() {
+    let (path, pid) = match with_node.as_slice() {
         [] => return Err(format!("no lab that is up has a node `{node}`")),
-        [(_, pid)] => *pid,
+        [one] => one,
         _ => return Err(format!("several labs have a node `{node}`; say --lab NAME")),
     };
     let open = |kind: &str| {
@@ -177,6 +177,12 @@ fn enter_and_exec(node: &str, lab: Option<&str>, command: &[OsString]) -> Result
     }
     setns(network, CloneFlags::CLONE_NEWNET).map_err(|error| format!("network namespace: {error}"))?;
     let [program, arguments @ ..] = command else { return Err("no command".to_owned()) };
-    let error = std::process::Command::new(program).args(arguments).exec();
+    let inside = path.join(node);
+    let error = std::process::Command::new(program)
+        .args(arguments)
+        // So that `anyvip status` speaks to the agent of this node.
+        .env("ANYVIP_SOCKET", inside.join("anyvip.sock"))
+        .env("ANYVIP_STATE_DIR", inside.join("state"))
+        .exec();
     Err(format!("cannot run {}: {error}", Path::new(program).display()))
 }

@@ -84,6 +84,7 @@ fn a_step_that_cannot_be_done_is_refused_by_name_and_place_before_anything_start
         ("  - stop: during\n", "  - stop: before\n", "`before` was not started before"),
         ("as: during", "as: before", "names an earlier measurement"),
         ("silence: tor:eth1", "silence: tor:eth5", "tor has no interface eth5"),
+        ("silence: tor:eth1", "silence: [tor:eth1, c:eth3]", "c has no interface eth3"),
         ("traffic: web, as", "traffic: dns, as", "has no connections"),
         ("percent: 1", "percent: 101", "percent is 0 to 100"),
         ("flows: 100 }", "flows: 60000 }", "source ports"),
