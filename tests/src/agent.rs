@@ -1,6 +1,6 @@
 //! The agent under test: its files, its process, its command line, and how to read its status.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -159,6 +159,16 @@ impl Agent {
         self.wait_status(&format!("{address} withheld for {why}"), |status| reason(status, address) == why)
     }
 
+    /// Sends a signal to the process, which must run.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn process_signal(&self, signal: Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.process.pid()), signal)
+            .expect("the agent runs");
+    }
+
     /// SIGTERM, and the exit code.
     #[track_caller]
     pub fn terminate(&mut self) -> Option<i32> {
@@ -174,11 +184,6 @@ impl Agent {
     /// The log file's text.
     pub fn log(&self) -> String {
         self.process.output()
-    }
-
-    /// Its folder's state directory.
-    pub fn state(&self) -> &Path {
-        self.files.folder.as_path()
     }
 }
 

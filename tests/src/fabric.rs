@@ -3,6 +3,7 @@
 use crate::agent::{Agent, AgentFiles};
 use crate::lab::{Lab, Namespace};
 use crate::service::Service;
+use crate::speaker::Speaker;
 use crate::{Binaries, Process};
 
 /// The service address of the usual lab, IPv4.
@@ -15,12 +16,12 @@ pub const SERVICE_PORT: u16 = 8080;
 /// Router (AS 65000) with `hN` 10.1.N.1/24 fd00:1:N::1/64 to host N (AS 65000+N) `eth0` 10.1.N.2/24 fd00:1:N::2/64, and `c0`
 /// 10.9.0.1/24 fd00:9::1/64 to the client `eth0` 10.9.0.2/24 fd00:9::2/64. Everybody's default route is the router, which
 /// hashes the true 5-tuple (with hash policy 1, sockets behind veth are hashed by a random number of their own).
+/// Namespaces go when this goes, so what runs in it must go before.
 #[derive(Debug)]
 pub struct Fabric {
     pub router: Namespace,
     pub client: Namespace,
     pub hosts: Vec<Namespace>,
-    // Last: processes end before their namespaces go.
     pub lab: Lab,
 }
 
@@ -70,6 +71,25 @@ impl Fabric {
         Agent::start(&self.lab, self.host(n), files)
     }
 
+    /// A scripted router for host N, at the usual address.
+    pub fn speaker(&self, n: usize, manner: &str) -> Speaker {
+        Speaker::start(&self.lab, &self.router, &format!("10.1.{n}.1"), manner)
+    }
+
+    /// Starts `ip monitor address` in a namespace.
+    pub fn monitor(&self, namespace: &Namespace) -> Process {
+        let name = format!("monitor-{}", namespace.name());
+        let log = self.lab.scratch().path().join(&name);
+        let monitor = Process::start(&name, namespace.command("ip").args(["monitor", "address"]), &log);
+        // It says nothing when it is ready; an address that comes and goes does.
+        crate::wait_until(crate::LONG, || {
+            namespace.ip("address add 127.9.9.9/32 dev lo");
+            namespace.ip("address del 127.9.9.9/32 dev lo");
+            if monitor.output().contains("127.9.9.9") { Ok(()) } else { Err("no monitor".to_owned()) }
+        });
+        monitor
+    }
+
     /// Which host answers at the address, seen from the client; `None` when nobody does.
     pub fn answer(&self, from: &Namespace, address: &str) -> Option<String> {
         Service::ask(&self.lab, from, address, SERVICE_PORT)
@@ -99,7 +119,7 @@ fn link(lab: &Lab, router: &Namespace, router_link: &str, end: &Namespace, net4:
     end.ip(&format!("-6 route add default via {net6}:1"));
 }
 
-/// Both service addresses of host N, one HTTP check each 200 ms, one session over IPv4 with the router.
+/// Both service addresses of host N, one HTTP check each 300 ms (three failures are needed, because tests share busy cores), one session over IPv4 with the router.
 pub fn agent_config(n: usize) -> String {
     agent_config_with(n, &format!("\"{VIP4}\", \"{VIP6}\""), "")
 }
@@ -116,7 +136,9 @@ address = "10.1.{n}.1"
 asn = 65000
 [check.web]
 http = {{ port = {SERVICE_PORT}, path = "/" }}
-interval = "200ms"
+interval = "300ms"
+timeout = "300ms"
+fall = 3
 [service.web]
 vips = [{vips}]
 checks = ["web"]

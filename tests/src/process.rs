@@ -91,6 +91,16 @@ impl Process {
                 as u64;
         Duration::from_millis(ticks * 1000 / second)
     }
+
+    /// Resident memory in KiB.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    }
 }
 
 impl Drop for Process {

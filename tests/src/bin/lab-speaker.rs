@@ -4,7 +4,9 @@
 //! - `mute`: accepts, reads, never says a word;
 //! - `deaf`: comes to Established, then keeps sending KEEPALIVE but never reads again;
 //! - `steady`: a session with a hold time of 3 s; sends a KEEPALIVE each half second and never loses patience itself;
-//! - `plain`: a session with a hold time of 90 s.
+//! - `plain`: a session with a hold time of 90 s;
+//! - `four`: the same, but only for IPv4;
+//! - `loud`: the same as `plain`, and announces a default route and the address that the host itself announces.
 //!
 //! Prints a line for each thing it sees. Written without the project's codec: it is an independent witness.
 #![forbid(unsafe_code)]
@@ -74,15 +76,18 @@ fn speak(mut stream: TcpStream, manner: &str) -> io::Result<()> {
             Ok(())
         }
         "deaf" => {
-            establish(&mut stream, 90)?;
+            establish(&mut stream, 90, true)?;
             loop {
                 stream.write_all(KEEPALIVE)?;
                 thread::sleep(Duration::from_secs(1));
             }
         }
-        "steady" | "plain" => {
+        "steady" | "plain" | "four" | "loud" => {
             let hold_time = if manner == "steady" { 3 } else { 90 };
-            establish(&mut stream, hold_time)?;
+            establish(&mut stream, hold_time, manner != "four")?;
+            if manner == "loud" {
+                stream.write_all(&routes())?;
+            }
             let mut sender = stream.try_clone()?;
             thread::spawn(move || {
                 while sender.write_all(KEEPALIVE).is_ok() {
@@ -98,8 +103,8 @@ fn speak(mut stream: TcpStream, manner: &str) -> io::Result<()> {
     }
 }
 
-fn establish(stream: &mut TcpStream, hold_time: u16) -> io::Result<()> {
-    stream.write_all(&open(hold_time))?;
+fn establish(stream: &mut TcpStream, hold_time: u16, both_families: bool) -> io::Result<()> {
+    stream.write_all(&open(hold_time, both_families))?;
     stream.write_all(KEEPALIVE)?;
     while let Some((kind, body)) = read_message(stream)? {
         report(kind, &body);
@@ -113,15 +118,34 @@ fn establish(stream: &mut TcpStream, hold_time: u16) -> io::Result<()> {
 
 /// RFC 4271 §4.2: version 4, AS 65000, an identifier, one capabilities parameter (RFC 5492): IPv4 and IPv6 unicast
 /// (RFC 4760), 4-octet AS numbers (RFC 6793).
-fn open(hold_time: u16) -> Vec<u8> {
-    let capabilities = [&[1, 4, 0, 1, 0, 1][..], &[1, 4, 0, 2, 0, 1], &[65, 4, 0, 0, 0xfd, 0xe8]].concat();
-    let mut bytes = message(1).to_vec();
-    bytes.extend([4, 0xfd, 0xe8]);
-    bytes.extend(hold_time.to_be_bytes());
-    bytes.extend([10, 9, 0, 1]);
+fn open(hold_time: u16, both_families: bool) -> Vec<u8> {
+    let mut capabilities = vec![1, 4, 0, 1, 0, 1, 65, 4, 0, 0, 0xfd, 0xe8];
+    if both_families {
+        capabilities.extend([1, 4, 0, 2, 0, 1]);
+    }
     let length = u8::try_from(capabilities.len()).unwrap_or(u8::MAX);
-    bytes.extend([length + 2, 2, length]);
-    bytes.extend(capabilities);
+    let mut body = vec![4, 0xfd, 0xe8];
+    body.extend(hold_time.to_be_bytes());
+    body.extend([10, 9, 0, 1]);
+    body.extend([length + 2, 2, length]);
+    body.extend(capabilities);
+    complete(1, &body)
+}
+
+/// RFC 4271 §4.3: 0.0.0.0/0 and 198.51.100.1/32 by AS 65000 with next hop 10.1.1.1.
+fn routes() -> Vec<u8> {
+    let attributes =
+        [&[0x40, 1, 1, 0][..], &[0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe8], &[0x40, 3, 4, 10, 1, 1, 1]].concat();
+    let length = u8::try_from(attributes.len()).unwrap_or(u8::MAX);
+    let mut body = vec![0, 0, 0, length];
+    body.extend(attributes);
+    body.extend([0, 32, 198, 51, 100, 1]);
+    complete(2, &body)
+}
+
+fn complete(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = message(kind).to_vec();
+    bytes.extend(body);
     bytes[17] = u8::try_from(bytes.len()).unwrap_or(u8::MAX);
     bytes
 }
