@@ -133,16 +133,37 @@ fn a_guard_that_somebody_takes_away_is_put_back() {
 }
 
 #[test]
-fn without_an_uplink_to_guard_the_vip_is_not_put_in_place() {
+fn a_named_uplink_that_is_not_there_is_warned_about_and_guarded_when_it_comes() {
     if !possible() {
         return;
     }
-    // The uplink that the operator named does not exist yet.
-    let host = Host::with(&(agent_config(1) + "[host]\nuplinks = [\"eth1\"]\n"));
-    host.agent.wait_reason(VIP4, "ArpNotGuarded");
-    host.agent.wait_advertised(VIP6, "tor");
-    assert_eq!(host.fabric.lab.address(host.fabric.host(1), VIP4), None);
+    let host = Host::with(&(agent_config(1) + "[host]\nuplinks = [\"eth0\", \"eth1\"]\n"));
+    let status = host.agent.wait_advertised(VIP4, "tor");
+    let warnings = status["warnings"].to_string();
+    assert!(warnings.contains("eth1"), "{warnings}");
     second_link(&host.fabric);
+    wait_arp(host.fabric.host(1), "eth1", "1", "2");
     host.agent.wait_advertised(VIP4, "tor");
-    assert_eq!(arp(host.fabric.host(1), "eth1"), pair("1", "2"));
+    host.agent.wait_status("no warning left", |status| !status["warnings"].to_string().contains("eth1"));
+}
+
+#[test]
+fn a_host_that_would_be_cut_off_by_the_guard_is_left_alone() {
+    if !possible() {
+        return;
+    }
+    // Its own address sits on lo alone; neighbours find it because eth0 answers for whatever the host has.
+    let host = Host::prepared(&agent_config(1), |fabric| {
+        let namespace = fabric.host(1);
+        namespace.ip("address flush dev eth0 scope global");
+        namespace.ip("address add 10.1.1.2/32 dev lo");
+        namespace.ip("route add default via 10.1.1.1 dev eth0 onlink");
+    });
+    host.agent.wait_reason(VIP4, "ArpGuardUnsafe");
+    host.agent.wait_status("a session", |status| status["peers"][0]["state"] == "Established");
+    assert_eq!(arp(host.fabric.host(1), "eth0"), pair("0", "0"));
+    // With an address on the link there is nothing to fear.
+    host.fabric.host(1).ip("address add 10.1.1.9/24 dev eth0");
+    host.agent.wait_advertised(VIP4, "tor");
+    assert_eq!(arp(host.fabric.host(1), "eth0"), pair("1", "2"));
 }
