@@ -103,14 +103,29 @@ fn events_tell_the_story_in_order() {
     host.wait_withdrawn(1);
     host.agent.run("drain", &["web"]);
     let text = host.agent.run("events", &["--json"]);
-    let kinds: Vec<&str> =
-        ["PeerChanged", "CheckChanged", "VerdictChanged", "AdminChanged"].into_iter().collect();
-    for kind in kinds {
-        assert!(text.contains(kind), "no {kind} in:\n{text}");
-    }
-    for line in text.lines() {
-        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-    }
+    let events: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let at = |what: &str, is: &dyn Fn(&serde_json::Value) -> bool| {
+        events.iter().position(is).unwrap_or_else(|| panic!("{what} is not in:\n{text}"))
+    };
+    let of_vip = |event: &serde_json::Value| event["vip"] == VIP4;
+    let story = [
+        at("guarded", &|event| event["kind"] == "arp_changed" && event["to"] == "guarded"),
+        at("in place", &|event| event["kind"] == "vip_changed" && of_vip(event)),
+        at("up", &|event| event["kind"] == "check_changed" && of_vip(event) && event["to"] == "up"),
+        at("announced", &|event| {
+            event["kind"] == "verdict_changed" && of_vip(event) && event["to"] == "announced"
+        }),
+        at("down", &|event| event["kind"] == "check_changed" && of_vip(event) && event["to"] == "down"),
+        at("unhealthy", &|event| of_vip(event) && event["reason"] == "Unhealthy"),
+        at("drained", &|event| event["kind"] == "admin_changed" && event["to"] == "drained"),
+    ];
+    assert!(story.is_sorted(), "{story:?} in:\n{text}");
+    let people = host.agent.run("events", &[]);
+    assert!(
+        people.contains("the BGP session is up") && people.contains("drained by an operator"),
+        "{people}"
+    );
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn a_vip_is_put_on_lo_so_that_nothing_but_its_service_uses_it() {
         assert_eq!(seen["interface"], 1, "{address} is on lo: {seen}");
         assert_eq!(seen["prefix_len"], length, "{seen}");
         assert_eq!(seen["proto"], PROTO, "{seen}");
-        assert_eq!(seen["preferred"], 0, "{seen}");
+        assert_eq!(seen["deprecated"], true, "{seen}");
         assert_eq!(seen["noprefixroute"], true, "{seen}");
     }
     let seen = host.fabric.lab.address(host.fabric.host(1), VIP4).unwrap();

@@ -76,7 +76,7 @@ impl Lab {
 }
 
 impl Lab {
-    /// One address of a namespace (`interface`, `prefix_len`, `scope`, `proto`, `preferred`, `noprefixroute`), on whatever interface
+    /// One address of a namespace (`interface`, `prefix_len`, `scope`, `proto`, `deprecated`, `noprefixroute`), on whatever interface
     /// it is; `None` when it is nowhere.
     #[track_caller]
     pub fn address(&self, namespace: &Namespace, address: &str) -> Option<Value> {

@@ -1,4 +1,6 @@
 //! The anyvip binary.
+#![forbid(unsafe_code)]
+
 fn main() -> std::process::ExitCode {
     anyvip::main()
 }

@@ -20,10 +20,11 @@ const REQUEST_DUMP: u16 = 0x301;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
-const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
 const IFA_PROTO: u16 = 11;
 
+/// Preferred lifetime 0; with an endless valid lifetime IPv4 shows it by this flag alone.
+const IFA_F_DEPRECATED: u32 = 0x20;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 
 fn main() -> ExitCode {
@@ -81,8 +82,11 @@ fn address(message: &[u8]) -> Value {
         match u16_at(rest, 2) & 0x3fff {
             IFA_ADDRESS if local.is_none() => local = text(body),
             IFA_LOCAL => local = text(body),
-            IFA_CACHEINFO => value["preferred"] = json!(u32_at(body, 0)),
-            IFA_FLAGS => value["noprefixroute"] = json!(u32_at(body, 0) & IFA_F_NOPREFIXROUTE != 0),
+            IFA_FLAGS => {
+                let flags = u32_at(body, 0);
+                value["noprefixroute"] = json!(flags & IFA_F_NOPREFIXROUTE != 0);
+                value["deprecated"] = json!(flags & IFA_F_DEPRECATED != 0);
+            }
             IFA_PROTO => value["proto"] = json!(body[0]),
             _ => {}
         }
