@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::sync::watch;
 
@@ -30,6 +31,24 @@ pub(crate) fn hatch(argv: &[OsString]) -> ExitCode {
 /// The kernel kills this process when the thread that started it ends.
 pub(crate) fn die_with_parent() -> Result<(), String> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| format!("parent-death signal: {error}"))
+}
+
+/// Orphans of our children come to us, so that [`reap`] can see the last of them off.
+pub(crate) fn adopt_orphans() {
+    // Without it they go to init, which may take its time; nothing else changes.
+    let _ = nix::sys::prctl::set_child_subreaper(true);
+}
+
+/// Waits until every child and adopted orphan is gone, at most so long.
+pub(crate) fn reap(most: Duration) {
+    let begin = std::time::Instant::now();
+    while begin.elapsed() < most {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_millis(5)),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
 }
 
 /// This program, to be started again with another subcommand.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyvip_virtual::diagnostic::Diagnostic;
 use anyvip_virtual::lab::{Lab, Role};
@@ -54,6 +55,7 @@ fn prepare_and_run(arguments: &cli::Run) -> Result<ExitCode, String> {
     let rights = rootless::enter()?;
     crate::raise_descriptor_limit();
     let name = format!("{}-{}", lab.name, std::process::id());
+    process::adopt_orphans();
     let work = async {
         let mut signals = Signals::new()?;
         let begin = clock::now();
@@ -82,7 +84,9 @@ fn prepare_and_run(arguments: &cli::Run) -> Result<ExitCode, String> {
         }
         Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     };
-    block_on(work)
+    let code = block_on(work);
+    process::reap(Duration::from_secs(2));
+    code
 }
 
 /// One thread: children die with the thread that started them.
