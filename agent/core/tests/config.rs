@@ -1,6 +1,7 @@
 //! What people are told about their configuration, and what is written about it.
 //!
 //! `ANYVIP_REFRESH=1 cargo test -p anyvip-core --test config` writes the expected files anew.
+#![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
 //! Two speakers in virtual time, by subject.
+#![forbid(unsafe_code)]
 
 #[path = "pair/chaos.rs"]
 mod chaos;

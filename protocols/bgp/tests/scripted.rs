@@ -1,5 +1,5 @@
 //! One speaker against a peer that says exactly what a test wants said.
-
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};

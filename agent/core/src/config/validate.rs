@@ -269,23 +269,24 @@ impl<'a> Validator<'a> {
     /// A VIP belongs to one service and is nobody else's address.
     fn vips(&mut self) {
         let file = self.file;
-        let mut owners: BTreeMap<IpAddr, &Place> = BTreeMap::new();
+        let mut written: Vec<(&Place, String, IpAddr)> = Vec::new();
         for (name, service) in tables(&file.service) {
-            for (index, vip) in service.value.vips.value().into_iter().flatten().enumerate() {
-                let address = vip.value.0;
-                if let Some(first) = owners.get(&address) {
-                    let twice = self
-                        .error(
-                            &vip.place,
-                            format!("{}.vips[{index}]", join("service", name)),
-                            format!("{address} is there twice"),
-                        )
-                        .related(self.sources, first, "first")
-                        .help("a VIP belongs to one service; services can share a [check.NAME]");
-                    self.push(twice);
-                } else {
-                    owners.insert(address, &vip.place);
-                }
+            for vip in service.value.vips.value().into_iter().flatten() {
+                // Without an index: entries that could not be read are not in this list.
+                written.push((&vip.place, format!("{}.vips", join("service", name)), vip.value.0));
+            }
+        }
+        written.sort_by_key(|(place, ..)| (place.source, place.span.start));
+        let mut owners: BTreeMap<IpAddr, &Place> = BTreeMap::new();
+        for (place, key, address) in written {
+            if let Some(first) = owners.get(&address) {
+                let twice = self
+                    .error(place, key, format!("{address} is there twice"))
+                    .related(self.sources, first, "first")
+                    .help("a VIP belongs to one service; services can share a [check.NAME]");
+                self.push(twice);
+            } else {
+                owners.insert(address, place);
             }
         }
         let mut others: Vec<(String, IpAddr, &Place, &str)> = Vec::new();

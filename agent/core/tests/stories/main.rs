@@ -1,4 +1,5 @@
 //! Stories: the straight path from a probe to the wire, in virtual time, with real speakers as routers.
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod drain;
