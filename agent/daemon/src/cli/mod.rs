@@ -113,10 +113,10 @@ pub(crate) fn main() -> ExitCode {
     // --help and --version exit with 0, a usage error with 2.
     let cli = Cli::parse();
     let Global { log_format, log_level, .. } = cli.global;
-    match &cli.command {
+    let log = match &cli.command {
         Command::Run(_) | Command::Prepare(_) | Command::Cleanup => logging::begin(log_format, log_level),
-        _ => {}
-    }
+        _ => None,
+    };
     let ended = match cli.command {
         Command::Run(config) => run::run(&cli.global.paths(&config)),
         Command::Validate(arguments) => block_on(validate::run(&cli.global, &arguments)),
@@ -130,6 +130,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Cleanup => block_on(cleanup::run(&cli.global)),
         Command::Schema => schema::run(),
     };
+    // The last lines come before what the terminal is told.
+    drop(log);
     match ended {
         Ok(code) => ExitCode::from(code),
         Err(complaint) => {
