@@ -53,6 +53,11 @@ pub(crate) fn write(folder: &Path, state: &StoredState) -> Result<(), Failure> {
         Failure::new(FailureKind::Other, format!("the state cannot be written down: {error}"))
     })?;
     text.push(b'\n');
+    // Somebody may have removed it while the agent runs; the next write must not fail for that.
+    if let Err(error) = std::fs::create_dir_all(folder) {
+        let text = format!("cannot make the state directory {}: {error}", folder.display());
+        return Err(Failure::new(FailureKind::Other, text));
+    }
     state_file::write(&file(folder), &text)
 }
 
@@ -72,7 +77,13 @@ pub(crate) fn lock(folder: &Path) -> Result<Lock, Complaint> {
             let text = format!("another anyvip{who} uses the state directory {}", folder.display());
             Complaint::new(Exit::Conflict, text).remedy("stop it first: `systemctl stop anyvip`")
         }
-        LockError::Failed(failure) => Complaint::refused(failure.text).remedy(own_folder),
+        LockError::Failed(failure) => {
+            let remedy = match failure.kind {
+                FailureKind::PermissionDenied => own_folder,
+                _ => "the state directory must be writable, with room left: what an operator drained is kept there",
+            };
+            Complaint::refused(failure.text).remedy(remedy)
+        }
     })
 }
 
@@ -170,10 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_gone_is_a_failure_with_its_name() {
-        let writer = StateWriter::new(Path::new("/nonexistent"));
+    fn a_folder_that_is_gone_is_made_again_and_one_that_cannot_be_is_named() {
+        let folder = Folder::new("gone");
+        std::fs::remove_dir_all(&folder.0).unwrap();
+        StateWriter::new(&folder.0).write_if_newer(1, &state(1)).unwrap();
+        assert_eq!(read(&folder.0), StoredStateRead::Read(state(1)));
+        let writer = StateWriter::new(Path::new("/proc/nonexistent"));
         let failure = writer.write_if_newer(1, &state(1)).unwrap_err();
-        assert!(failure.text.starts_with("cannot write /nonexistent/state.json"), "{failure}");
+        assert!(failure.text.contains("/proc/nonexistent"), "{failure}");
     }
 
     #[test]
