@@ -65,9 +65,10 @@ impl From<ClientError> for Complaint {
             }
             ClientError::TimedOut => Complaint::new(Exit::TimedOut, text)
                 .remedy("is it stopped or starved? See `systemctl status anyvip`"),
-            ClientError::Socket(..) | ClientError::Refused { .. } | ClientError::Garbled(_) => {
-                Complaint::refused(text)
-            }
+            ClientError::Socket(..)
+            | ClientError::Refused { .. }
+            | ClientError::Garbled(_)
+            | ClientError::Cut(_) => Complaint::refused(text),
         }
     }
 }

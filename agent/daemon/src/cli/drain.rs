@@ -81,7 +81,9 @@ pub(super) async fn drain(global: &Global, arguments: &DrainArguments) -> Ended 
     let client = global.client();
     // Followed from before the request, so that nothing is missed.
     let mut events = match client.events("?follow&kept=0").await {
-        Ok(events) => events,
+        Ok(events) => Some(events),
+        // Too many follow already: the drain must not fail for that, it only looks less often.
+        Err(ClientError::Refused { .. }) => None,
         Err(ClientError::NoDaemon(_)) => {
             return without_daemon(global, &arguments.which, Some(&arguments.reason)).await;
         }
@@ -105,7 +107,13 @@ pub(super) async fn drain(global: &Global, arguments: &DrainArguments) -> Ended 
         }
         // An UPDATE that was written is no event of its own, so the wait is short.
         let wait = (deadline - now).min(Duration::from_millis(200));
-        if let Ok(Ok(None)) = timeout(wait, events.next()).await {
+        let news = async {
+            match &mut events {
+                Some(events) => events.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        if let Ok(Ok(None)) = timeout(wait, news).await {
             return Err(Complaint::new(
                 Exit::NoDaemon,
                 "the agent ended while draining; the service stays drained",

@@ -34,6 +34,8 @@ pub(crate) enum ClientError {
     Refused { status: StatusCode, text: String },
     #[error("the agent's answer cannot be understood: {0}")]
     Garbled(String),
+    #[error("the agent ended the connection without an answer ({0})")]
+    Cut(String),
 }
 
 /// A client of the agent behind one socket.
@@ -113,13 +115,25 @@ impl Client {
         timeout(PATIENCE, exchange).await.map_err(|_| ClientError::TimedOut)?
     }
 
+    /// A full queue says "try again" (unix(7)); the caller's patience ends it.
+    async fn connect(&self) -> io::Result<UnixStream> {
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
     async fn request(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, ClientError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+        let stream = self.connect().await.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ClientError::NoDaemon(self.socket.clone())
             }
@@ -141,7 +155,10 @@ impl Client {
 }
 
 fn garbled(error: hyper::Error) -> ClientError {
-    ClientError::Garbled(error.to_string())
+    match error.is_parse() {
+        true => ClientError::Garbled(error.to_string()),
+        false => ClientError::Cut(error.to_string()),
+    }
 }
 
 async fn refusal(response: Response<Incoming>) -> ClientError {

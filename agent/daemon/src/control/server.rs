@@ -16,10 +16,10 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::api::{self, Ask, FollowMark};
 
-/// Clients served at the same time; more are turned away.
+/// Clients served at the same time; more wait in the queue of the socket.
 const CLIENTS: usize = 32;
 /// How long a client may take to say what it wants.
-const HEADER_PATIENCE: Duration = Duration::from_secs(5);
+const HEADER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a whole exchange may take, unless it follows events.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long to rest when no descriptor is left to accept with.
@@ -79,7 +79,7 @@ impl ControlSocket {
             let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
             socket.bind(&socket2::SockAddr::unix(path)?)?;
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-            socket.listen(64)?;
+            socket.listen(1024)?;
             socket.set_nonblocking(true)?;
             UnixListener::from_std(std::os::fd::OwnedFd::from(socket).into())
         };
@@ -90,6 +90,8 @@ impl ControlSocket {
     pub(crate) async fn serve(self, asks: mpsc::Sender<Ask>) {
         let clients = Arc::new(Semaphore::new(CLIENTS));
         loop {
+            // Followers alone never take all places, and others must ask and be gone soon: waiting has an end.
+            let Ok(place) = clients.clone().acquire_owned().await else { return };
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -98,8 +100,6 @@ impl ControlSocket {
                     continue;
                 }
             };
-            // Turned away by closing: answering would take the descriptor and task that are being saved.
-            let Ok(place) = clients.clone().try_acquire_owned() else { continue };
             let asks = asks.clone();
             tokio::spawn(async move {
                 client(stream, asks).await;

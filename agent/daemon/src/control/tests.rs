@@ -159,6 +159,28 @@ async fn bytes_that_are_not_http_or_json_do_no_harm() {
 }
 
 #[tokio::test]
+async fn more_clients_than_places_are_all_answered() {
+    let folder = Folder::new("many");
+    let (client, _operations, _facts) = serve(&folder).await;
+    // Half a request each, in every place there is.
+    let mut held = Vec::new();
+    for _ in 0..40 {
+        let mut stream = UnixStream::connect(folder.socket()).await.unwrap();
+        stream.write_all(b"GET /v1/sta").await.unwrap();
+        held.push(stream);
+    }
+    let asking: Vec<_> = (0..200)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.get::<Status>("/v1/status").await.map(|_| ()) })
+        })
+        .collect();
+    for one in asking {
+        timeout(LONG, one).await.unwrap().unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn clients_that_say_nothing_do_not_keep_others_from_being_answered() {
     let folder = Folder::new("silent");
     let (client, _, _) = serve(&folder).await;
