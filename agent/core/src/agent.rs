@@ -19,6 +19,7 @@ use crate::crash_loop::CrashLoop;
 use crate::drain::{AdminState, Ordered};
 use crate::guard::ArpGuard;
 use crate::kernel::KernelView;
+use crate::notices::Notices;
 use crate::peers::{self, Peer, Peers};
 use crate::services::Services;
 use crate::state::{Drained, StoredState, StoredStateRead};
@@ -49,6 +50,7 @@ pub struct Agent {
     pub(crate) guard: ArpGuard,
     pub(crate) vips: Vips,
     pub(crate) peers: Peers,
+    notices: Notices,
     pub(crate) services: Services,
     pub(crate) speaker: Speaker,
     pub(crate) view: Option<KernelView>,
@@ -98,6 +100,7 @@ impl Agent {
             guard: ArpGuard::new(&boot_id, &stored.arp),
             vips: Vips::new(&boot_id, &stored.owned),
             peers: Peers::default(),
+            notices: Notices::default(),
             services: Services::default(),
             speaker: Speaker::new(seed.child("speaker")),
             view: None,
@@ -183,7 +186,7 @@ impl Agent {
         }
         if let Some(text) = &self.unreadable {
             let text = format!("the state cannot be read, so nothing is announced: {text}");
-            out.push(Action::Record(Fact::Lifecycle { text }));
+            out.push(Action::Record(Fact::HeldBack { text }));
         }
         if let Some(until) = self.crash_loop.deadline() {
             let text = format!(
@@ -191,7 +194,7 @@ impl Agent {
                 self.crash_loop.exits,
                 until.since(Time::ZERO).as_secs()
             );
-            out.push(Action::Record(Fact::Lifecycle { text }));
+            out.push(Action::Record(Fact::HeldBack { text }));
         }
         self.configure_kernel_side();
         out.push(Action::WatchRoutes { interests: self.peer_addresses().into_iter().collect() });
@@ -356,7 +359,8 @@ impl Agent {
                 Bgp::SessionDown { peer, was_established, reason } => {
                     let text = peers::words(&reason);
                     if self.peers.session_down(&peer, was_established, &text) {
-                        out.push(Action::Record(Fact::PeerDown { peer, was_established, text }));
+                        let planned = peers::planned(&reason);
+                        out.push(Action::Record(Fact::PeerDown { peer, was_established, planned, text }));
                     }
                     self.touched |= was_established;
                 }
@@ -367,12 +371,15 @@ impl Agent {
                 // Nothing heard is used: this host cannot become transit.
                 Bgp::RoutesChanged { .. } => {}
                 Bgp::Malformed { peer, error } => {
-                    let text = error.to_string();
-                    out.push(Action::Record(Fact::PeerNotice { peer: Some(peer), text }));
+                    if let Some(text) = self.notices.admit(now, Some(&peer), error.to_string()) {
+                        out.push(Action::Record(Fact::PeerNotice { peer: Some(peer), text }));
+                    }
                 }
                 Bgp::Rejected { remote, text } => {
                     let text = format!("connection from {remote} refused: {text}");
-                    out.push(Action::Record(Fact::PeerNotice { peer: None, text }));
+                    if let Some(text) = self.notices.admit(now, None, text) {
+                        out.push(Action::Record(Fact::PeerNotice { peer: None, text }));
+                    }
                 }
             }
         }
@@ -496,6 +503,8 @@ impl Agent {
     /// From here on this run counts as ended in order.
     pub(crate) fn mark_clean_exit(&mut self) {
         self.exits.running_since = None;
+        // Somebody looked after it: the next start shall not wait for what was before.
+        self.exits.unclean_exits.clear();
         self.store.change();
     }
 

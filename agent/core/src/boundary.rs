@@ -261,8 +261,9 @@ pub enum Fact {
     },
     /// RFC 4271 state of a peer changed; only Established and its loss are of interest to most.
     PeerChanged { peer: PeerName, from: PeerState, to: PeerState },
-    /// A session or an attempt ended (repeated equal reasons of attempts are reported once).
-    PeerDown { peer: PeerName, was_established: bool, text: String },
+    /// A session or an attempt ended (repeated equal reasons of attempts are reported once). `planned`: somebody on
+    /// either side wanted it.
+    PeerDown { peer: PeerName, was_established: bool, planned: bool, text: String },
     /// What BGP survived or refused, in words.
     PeerNotice { peer: Option<PeerName>, text: String },
     /// A VIP appeared or vanished.
@@ -277,7 +278,9 @@ pub enum Fact {
     AdminChanged { service: ServiceName, drained: bool, reason: Option<String> },
     /// A configuration was applied or refused.
     Reloaded { applied: bool, text: String },
-    /// Anything an operator should know at start or stop (adopted VIPs, crash loop, stopping, stopped).
+    /// Why nothing at all is announced for now: the state cannot be read, too many unclean exits.
+    HeldBack { text: String },
+    /// Anything an operator should know at start or stop (adopted VIPs, stopping, stopped).
     Lifecycle { text: String },
 }
 

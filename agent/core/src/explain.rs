@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyvip_bgp::wire::{Community, Family, LargeCommunity, NextHop};
-use anyvip_bgp::{PeerName, RouteAttributes};
+use anyvip_bgp::{PeerName, PeerState, RouteAttributes};
 use anyvip_machine::Time;
 
 use crate::agent::Agent;
@@ -333,6 +333,16 @@ impl Agent {
             Reason::SessionDown => {
                 let peer = self.peers.get(name);
                 let state = peer.map_or_else(|| "Idle".to_owned(), |peer| peer.state.to_string());
+                let passive = self.config.bgp.peers.get(name).is_some_and(|config| !config.connect);
+                let state = match peer.map(|peer| peer.state) {
+                    Some(PeerState::OpenSent) => {
+                        format!("{state}: connected, the peer has not sent its OPEN")
+                    }
+                    Some(PeerState::Active) if passive => {
+                        format!("{state}: passive, so it waits for the peer to connect")
+                    }
+                    _ => state,
+                };
                 let error = peer.filter(|_| !gates.session).and_then(|peer| peer.last_error.as_ref());
                 let text = error.map_or_else(|| state.clone(), |error| format!("{state}; last: {error}"));
                 (

@@ -154,7 +154,10 @@ impl ArpGuard {
             } else if fresh && !guarded && held && uplink.unsafe_because.is_none() {
                 uplink.grace_until = Some(asks.now + GUARD_PERIOD);
             }
-            if guarded != uplink.guarded {
+            if uplink.guarded && !guarded && self.restoring.contains_key(&index) {
+                let text = format!("{}: the ARP guard was taken off, as the last thing", link.name);
+                asks.record(Fact::Lifecycle { text });
+            } else if guarded != uplink.guarded {
                 let text = if guarded { "guarded" } else { "somebody reset arp_ignore or arp_announce" };
                 asks.record(Fact::ArpChanged {
                     interface: link.name.clone(),

@@ -17,7 +17,7 @@
 //! - `drain`: operator state; `store`: one write of the [`state`] in flight, newest wins; `crash_loop`: past exits.
 //! - `gates`: values of each gate, and the first closed one; `announce`: next hop, attributes, way back;
 //!   `verdicts`: from gates to peer → prefix → attributes; `services`: what was decided last, and since when.
-//! - `peers`: sessions, and what has been written to whom.
+//! - `peers`: sessions, and what has been written to whom; `notices`: how often others can make us speak.
 //! - `reload`: a new configuration on a living agent; `stop`: the end in order.
 //! - [`config`]: written → meant, all errors at once; [`status`]: what `status` and `explain` print, filled in by `explain`.
 //!
@@ -41,6 +41,7 @@ mod gates;
 mod guard;
 mod health;
 pub mod kernel;
+mod notices;
 mod peers;
 mod reload;
 mod schedule;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyvip_bgp::wire::Notification;
 use anyvip_bgp::{DownReason, PeerName, PeerState, SessionFacts};
 use anyvip_machine::Time;
 use ipnet::IpNet;
@@ -17,11 +18,23 @@ pub(crate) struct Peer {
     /// Written to it in an UPDATE and not withdrawn since.
     pub(crate) told: BTreeSet<IpNet>,
     pub(crate) last_error: Option<String>,
+    /// Ends of attempts told since the last session: a peer may alternate between two, and is still told once of each.
+    told_ends: BTreeSet<String>,
 }
+
+/// Different ends of attempts that are remembered as told.
+const MOST_ENDS: usize = 16;
 
 impl Peer {
     fn new(now: Time) -> Peer {
-        Peer { state: PeerState::Idle, since: now, session: None, told: BTreeSet::new(), last_error: None }
+        Peer {
+            state: PeerState::Idle,
+            since: now,
+            session: None,
+            told: BTreeSet::new(),
+            last_error: None,
+            told_ends: BTreeSet::new(),
+        }
     }
 }
 
@@ -62,6 +75,7 @@ impl Peers {
             peer.session = Some(facts);
             peer.told.clear();
             peer.last_error = None;
+            peer.told_ends.clear();
         }
     }
 
@@ -73,7 +87,10 @@ impl Peers {
             // The peer drops our routes with the session (RFC 4271 §6).
             peer.told.clear();
         }
-        let news = was_established || peer.last_error.as_deref() != Some(text);
+        if peer.told_ends.len() >= MOST_ENDS {
+            peer.told_ends.clear();
+        }
+        let news = peer.told_ends.insert(text.to_owned()) || was_established;
         peer.last_error = Some(text.to_owned());
         news
     }
@@ -86,6 +103,26 @@ impl Peers {
                 peer.told.remove(prefix);
             }
         }
+    }
+}
+
+/// Whether an operator on either side wanted this end (RFC 4486, RFC 8538 §4): no fault to look for.
+pub(crate) fn planned(reason: &DownReason) -> bool {
+    const HARD_RESET: u8 = 9;
+    match reason {
+        DownReason::PeerSaid(said) | DownReason::WeSaid(said) => {
+            said.code == 6
+                && matches!(
+                    said.subcode,
+                    Notification::ADMINISTRATIVE_SHUTDOWN
+                        | Notification::PEER_DECONFIGURED
+                        | Notification::ADMINISTRATIVE_RESET
+                        | Notification::OTHER_CONFIGURATION_CHANGE
+                        | Notification::CONNECTION_COLLISION_RESOLUTION
+                        | HARD_RESET
+                )
+        }
+        DownReason::Connection(_) | DownReason::SendHoldTimerExpired => false,
     }
 }
 
@@ -102,7 +139,6 @@ pub(crate) fn words(reason: &DownReason) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyvip_bgp::wire::Notification;
 
     fn one() -> (Peers, PeerName) {
         let name = PeerName::from("tor1");
@@ -117,6 +153,7 @@ mod tests {
         assert!(peers.session_down(&name, false, "refused"));
         assert!(!peers.session_down(&name, false, "refused"));
         assert!(peers.session_down(&name, false, "unreachable"));
+        assert!(!peers.session_down(&name, false, "refused"), "also when two take turns");
         assert!(peers.session_down(&name, true, "reset"));
         assert!(peers.session_down(&name, true, "reset"));
     }
@@ -129,6 +166,28 @@ mod tests {
         assert!(peers.get(&name).unwrap().told.contains(&prefix));
         peers.session_down(&name, true, "reset");
         assert!(peers.get(&name).unwrap().told.is_empty());
+    }
+
+    #[test]
+    fn endless_new_ends_do_not_grow_what_is_kept() {
+        let (mut peers, name) = one();
+        for number in 0..1000 {
+            assert!(peers.session_down(&name, false, &format!("end {number}")));
+        }
+        assert!(peers.get(&name).unwrap().told_ends.len() <= MOST_ENDS);
+    }
+
+    #[test]
+    fn what_somebody_wanted_is_told_from_what_went_wrong() {
+        let said = |code, subcode| Notification { code, subcode, data: Vec::new() };
+        for subcode in [2, 3, 4, 6] {
+            assert!(planned(&DownReason::PeerSaid(said(6, subcode))), "{subcode}");
+        }
+        for (code, subcode) in [(6, 1), (6, 5), (6, 8), (4, 0), (2, 2)] {
+            assert!(!planned(&DownReason::PeerSaid(said(code, subcode))), "{code}/{subcode}");
+        }
+        assert!(planned(&DownReason::WeSaid(said(6, 2))));
+        assert!(!planned(&DownReason::WeSaid(said(4, 0))), "our hold timer");
     }
 
     #[test]

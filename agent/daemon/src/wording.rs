@@ -117,8 +117,20 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
                     format!("{service}: {vip} is withheld from {peer}: it is not configured any more")
                 }
             };
-            let trouble = !announced
-                && !matches!(why, None | Some(Reason::Drained | Reason::Stopping | Reason::NotYetChecked));
+            // What an operator wanted is no trouble; a session, a VIP or a guard that was lost has said so itself, and at
+            // the start all three are on their way.
+            let quiet = matches!(
+                why,
+                None | Some(
+                    Reason::Drained
+                        | Reason::Stopping
+                        | Reason::NotYetChecked
+                        | Reason::SessionDown
+                        | Reason::VipMissing
+                        | Reason::ArpNotGuarded
+                )
+            );
+            let trouble = !announced && !quiet;
             Worded {
                 service: Some(service.0.clone()),
                 vip: Some(*vip),
@@ -146,7 +158,7 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
                 ..Worded::new("peer_changed", weight, text)
             }
         }
-        Fact::PeerDown { peer, was_established, text: why } => {
+        Fact::PeerDown { peer, was_established, planned, text: why } => {
             let text = if *was_established {
                 format!("{peer}: the BGP session ended: {why}")
             } else {
@@ -155,7 +167,7 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
             Worded {
                 peer: Some(peer.0.clone()),
                 reason: Some(why.clone()),
-                ..Worded::new("peer_down", Weight::Trouble, text)
+                ..Worded::new("peer_down", if *planned { Weight::Change } else { Weight::Trouble }, text)
             }
         }
         Fact::PeerNotice { peer, text } => {
@@ -236,6 +248,7 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
             };
             Worded::new("reloaded", weight, said)
         }
+        Fact::HeldBack { text } => Worded::new("held_back", Weight::Trouble, text.clone()),
         Fact::Lifecycle { text } => Worded::new("lifecycle", Weight::Change, text.clone()),
     }
 }

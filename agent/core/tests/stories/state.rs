@@ -77,6 +77,25 @@ fn after_three_unclean_exits_announcing_waits_and_then_begins_by_itself() {
 }
 
 #[test]
+fn an_orderly_stop_ends_a_crash_loop() {
+    let mut world = World::new(config(), kernel_view());
+    for _ in 0..3 {
+        world.start();
+        world.run(secs(4));
+        world = world.restart(config());
+    }
+    world.start();
+    world.run(secs(1));
+    assert_eq!(world.reason(VIP), Some(Reason::CrashLoop));
+    assert_eq!(world.count(|a| matches!(a, Action::Record(Fact::HeldBack { .. }))), 1);
+    world.give(Event::Terminate);
+    world.until("exit", secs(5), |w| w.exit == Some(0));
+    let mut world = world.restart(config());
+    world.start();
+    world.until("announced at once", secs(5), |w| w.hears("tor1", VIP));
+}
+
+#[test]
 fn orderly_restarts_are_no_crash_loop() {
     let mut world = World::new(config(), kernel_view());
     for _ in 0..6 {

@@ -88,6 +88,13 @@ fn stop_removes_vip_takes_vips_then_the_guard_then_exits() {
         world.position("exit", |a| matches!(a, Action::Exit { .. })),
     ];
     assert!(order.is_sorted(), "{order:?}");
+    let alarm = |a: &Action| {
+        matches!(
+            a,
+            Action::Record(Fact::ArpChanged { guarded: false, .. } | Fact::PeerDown { planned: false, .. })
+        )
+    };
+    assert_eq!(world.count(alarm), 0, "what we do ourselves is no alarm: {}", world.tale());
     let state = world.disk.as_ref().unwrap();
     assert!(state.owned.is_empty() && state.arp.is_empty());
     assert!(world.view.addresses.iter().all(|a| a.address != ip(VIP)));

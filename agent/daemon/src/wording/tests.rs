@@ -78,12 +78,18 @@ fn each_fact_reads_as_one_plain_sentence() {
             Fact::PeerDown {
                 peer: "tor1".into(),
                 was_established: false,
+                planned: false,
                 text: "connection refused".to_owned(),
             },
             "tor1: no BGP session: connection refused; trying again",
         ),
         (
-            Fact::PeerDown { peer: "tor1".into(), was_established: true, text: "hold timer".to_owned() },
+            Fact::PeerDown {
+                peer: "tor1".into(),
+                was_established: true,
+                planned: false,
+                text: "hold timer".to_owned(),
+            },
             "tor1: the BGP session ended: hold timer",
         ),
         (
@@ -136,6 +142,7 @@ fn each_fact_reads_as_one_plain_sentence() {
             Fact::Reloaded { applied: false, text: "config.toml:3:1: unknown key".to_owned() },
             "configuration refused, the running one stays: config.toml:3:1: unknown key",
         ),
+        (Fact::HeldBack { text: "3 unclean exits".to_owned() }, "3 unclean exits"),
         (Fact::Lifecycle { text: "started".to_owned() }, "started"),
     ];
     for (said, expected) in facts {
@@ -158,7 +165,14 @@ fn trouble_is_told_from_what_an_operator_wanted() {
     };
     assert_eq!(withheld(Reason::Drained), Weight::Change);
     assert_eq!(withheld(Reason::Stopping), Weight::Change);
+    assert_eq!(withheld(Reason::SessionDown), Weight::Change, "the end of the session is the trouble");
     assert_eq!(withheld(Reason::ReturnPath), Weight::Trouble);
+    let ended = |planned| {
+        let text = "Cease/Administrative Shutdown".to_owned();
+        fact(&Fact::PeerDown { peer: "tor1".into(), was_established: true, planned, text }).weight
+    };
+    assert_eq!((ended(true), ended(false)), (Weight::Change, Weight::Trouble));
+    assert_eq!(fact(&Fact::HeldBack { text: String::new() }).weight, Weight::Trouble);
 }
 
 #[test]
