@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyvip_bgp::ConnectionId;
 use anyvip_core::boundary::{Action, Command, Event, Fact, Reply, RequestId};
 use anyvip_core::kernel::KernelView;
+use anyvip_core::status::Warning;
 use anyvip_core::{Agent, Config};
 use anyvip_io::netlink::{Monitor, Netlink};
 use anyvip_io::{Clock, Connections};
@@ -80,6 +81,17 @@ pub(crate) struct Driver {
 struct Listening {
     wanted: Option<std::net::SocketAddr>,
     bound: Option<std::net::SocketAddr>,
+    /// Why it is not bound, as last told.
+    refused: Option<String>,
+}
+
+impl Listening {
+    fn warning(&self) -> Option<Warning> {
+        let refused = self.refused.as_ref()?;
+        let text =
+            format!("{refused}: no peer can connect to us; tried again every {} s", ARP_EVERY.as_secs());
+        Some(Warning { code: "not-listening".to_owned(), text })
+    }
 }
 
 impl Driver {
@@ -289,6 +301,7 @@ impl Driver {
                 let mut status = self.agent.status(now);
                 status.version = env!("CARGO_PKG_VERSION").to_owned();
                 status.decision_to_wire_us = self.latency.histogram();
+                status.warnings.extend(self.listening.warning());
                 let _ = answer.send(status);
             }
             Ask::Explain(service, answer) => drop(answer.send(self.agent.explain(now, &service))),
@@ -361,6 +374,7 @@ impl Driver {
             self.connections.stop_listening(bound);
         }
         self.listening.wanted = address;
+        self.listening.refused = None;
         self.listen_again();
     }
 
@@ -368,8 +382,20 @@ impl Driver {
     fn listen_again(&mut self) {
         let (Some(address), None) = (self.listening.wanted, self.listening.bound) else { return };
         match self.connections.listen(address) {
-            Ok(bound) => self.listening.bound = Some(bound),
-            Err(failure) => tracing::warn!("{failure}; passive peers cannot connect; trying again"),
+            Ok(bound) => {
+                self.listening.bound = Some(bound);
+                if self.listening.refused.take().is_some() {
+                    self.record(&Fact::Lifecycle { text: format!("listening on {bound}") });
+                }
+            }
+            // Told once, not at each try.
+            Err(failure) if self.listening.refused.as_ref() != Some(&failure.text) => {
+                self.listening.refused = Some(failure.text);
+                if let Some(warning) = self.listening.warning() {
+                    self.record(&Fact::PeerNotice { peer: None, text: warning.text });
+                }
+            }
+            Err(_) => {}
         }
     }
 }

@@ -195,10 +195,21 @@ fn peers(peers: &[PeerStatus]) -> Table {
             (peer.state.clone(), if up { Tone::Good } else { Tone::Bad }),
             (wording::for_ms(peer.for_ms), Tone::Plain),
             (if told.is_empty() { "nothing".to_owned() } else { told.join(", ") }, Tone::Plain),
-            (peer.last_error.clone().unwrap_or_else(|| "-".to_owned()), Tone::Plain),
+            (last_word(peer), Tone::Plain),
         ]);
     }
     table
+}
+
+/// A router that takes the connection and says nothing makes no error; it should not look like none either.
+fn last_word(peer: &PeerStatus) -> String {
+    match &peer.last_error {
+        Some(error) => error.clone(),
+        None if peer.state == "OpenSent" && peer.for_ms > 2_000 => {
+            "connected, but the peer has not sent its OPEN".to_owned()
+        }
+        None => "-".to_owned(),
+    }
 }
 
 /// Each reason once per VIP: one that closes the VIP for all is not repeated for every peer.
