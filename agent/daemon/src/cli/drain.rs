@@ -122,8 +122,12 @@ pub(super) async fn drain(global: &Global, arguments: &DrainArguments) -> Ended 
     }
 }
 
-async fn out_of_time(client: &Client, arguments: &DrainArguments, left: &[String]) -> Ended {
-    let text = format!("not drained within {:?}: still told to {}", arguments.timeout, left.join(", "));
+async fn out_of_time(client: &Client, arguments: &DrainArguments, left: &BTreeSet<String>) -> Ended {
+    let text = format!(
+        "not drained within {:?}: still told to {}",
+        arguments.timeout,
+        Vec::from_iter(left.iter().map(String::as_str)).join(", ")
+    );
     if arguments.or_abort {
         order(client, "/v1/undrain", &arguments.which.selection(None)).await?;
         return Err(Complaint::new(Exit::TimedOut, format!("{text}; put back")));
@@ -132,18 +136,15 @@ async fn out_of_time(client: &Client, arguments: &DrainArguments, left: &[String
         .remedy("it stays drained; `anyvip status` shows what it waits for"))
 }
 
-/// Peers that still know a VIP of the selected services.
-fn untold(status: &Status, service: Option<&str>) -> Vec<String> {
-    let peers: BTreeSet<&str> = status
-        .services
-        .iter()
-        .filter(|candidate| service.is_none_or(|name| candidate.name.0 == name))
-        .flat_map(|service| &service.vips)
-        .flat_map(|vip| &vip.peers)
-        .filter(|peer| peer.advertised)
-        .map(|peer| peer.name.as_str())
-        .collect();
-    peers.into_iter().map(str::to_owned).collect()
+/// Peers that may still know a VIP of the selected services: it was announced to them, or what they were sent last is
+/// still on its way.
+fn untold(status: &Status, service: Option<&str>) -> BTreeSet<String> {
+    let selected =
+        || status.services.iter().filter(|candidate| service.is_none_or(|name| candidate.name.0 == name));
+    let told = selected().flat_map(|service| &service.vips).flat_map(|vip| &vip.peers);
+    let told = told.filter(|peer| peer.advertised).map(|peer| &peer.name);
+    let waiting = selected().filter_map(|service| service.drain.as_ref());
+    told.chain(waiting.flat_map(|drain| &drain.waiting_for)).cloned().collect()
 }
 
 /// Puts back.
@@ -219,6 +220,37 @@ async fn without_daemon(global: &Global, which: &Which, drain: Option<&Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_withdrawal_on_its_way_is_not_done() {
+        use anyvip_core::status::{DrainStatus, Histogram, ServiceStatus};
+        let drain = |peers: &[&str]| DrainStatus {
+            reason: None,
+            for_ms: 1,
+            waiting_for: peers.iter().map(|peer| (*peer).to_owned()).collect(),
+        };
+        let service = |name: &str, peers: &[&str]| ServiceStatus {
+            name: name.into(),
+            health: "up".to_owned(),
+            admin: "draining".to_owned(),
+            for_ms: 1,
+            drain: Some(drain(peers)),
+            checks: Vec::new(),
+            vips: Vec::new(),
+        };
+        let status = Status {
+            version: "1".to_owned(),
+            router_id: "10.0.1.11".parse().unwrap(),
+            uptime_ms: 1,
+            warnings: Vec::new(),
+            services: vec![service("dns", &["tor1"]), service("web", &[]), service("ntp", &["tor2"])],
+            peers: Vec::new(),
+            decision_to_wire_us: Histogram::default(),
+        };
+        assert_eq!(untold(&status, Some("dns")), BTreeSet::from(["tor1".to_owned()]));
+        assert!(untold(&status, Some("web")).is_empty());
+        assert_eq!(untold(&status, None).len(), 2);
+    }
 
     #[test]
     fn times_are_numbers_with_a_unit() {
