@@ -1,11 +1,16 @@
 //! The end in order: withdraw, wait until it is written and the stop time is over, Cease, clean up where wanted, exit.
 
+use std::time::Duration;
+
 use anyvip_machine::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Agent;
 use crate::attempt::GUARD;
 use crate::boundary::{Action, Fact};
+
+/// What a peer that has taken nothing for a whole guard still gets for the NOTIFICATION.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// How far stopping has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -100,6 +105,9 @@ impl Agent {
                 let text = "a peer takes nothing: its withdrawal is left to the end of the session";
                 out.push(Action::Record(Fact::Lifecycle { text: text.to_owned() }));
                 self.cease(now, out);
+                if let Stop::Writing { guard } = &mut self.stop {
+                    *guard = now + LAST_CHANCE;
+                }
             }
             Stop::Waiting { .. } => self.cease(now, out),
             Stop::Removing { .. } => {
