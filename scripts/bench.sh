@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Measures what the README promises, in labs of namespaces, and prints required beside measured. Needs root or user namespaces.
+#   scripts/bench.sh [--quick]     --quick: one minute of flapping instead of ten
+set -euo pipefail
+cd "$(dirname "$0")/.."
+minutes=10
+[ "${1:-}" != --quick ] || minutes=1
+
+cargo build --release --locked --bin anyvip --bin anyvip-sim
+release=$(realpath "${CARGO_TARGET_DIR:-target}/release")
+sim=$release/anyvip-sim agent=$release/anyvip
+scratch=$(mktemp -d)
+lab=bench$$
+cleanup() {
+  "$sim" down "$lab" >/dev/null 2>&1 || true
+  rm -rf "$scratch"
+}
+trap cleanup EXIT
+
+# Quickstart under a name of its own, so that a bench and a demo can run side by side.
+cp -r topology "$scratch/"
+cd "$scratch/topology"
+sed "s/^name: quickstart$/name: $lab/" quickstart.clab.yml > bench.clab.yml
+
+agent_pid() { # NODE: the agent of that node of this bench
+  local pid
+  for pid in $(pgrep -f "$scratch/topology/quickstart/$1.toml"); do
+    [ "$(readlink "/proc/$pid/exe")" != "$agent" ] || { echo "$pid"; return; }
+  done
+}
+rss_kb() { awk '/^VmRSS/ { print $2 }' "/proc/$1/status"; }
+ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
+row() { printf '%-62s %-24s %s\n' "$1" "$2" "$3"; }
+
+# KILLS NAME: a scenario of that many deaths, at moments that do not keep step with the checks.
+deaths() {
+  local i
+  printf 'title: one service dies again and again\nsteps:\n'
+  for ((i = 0; i < $1; i++)); do
+    printf '  - wait-for: { router: router, prefix: 192.0.2.53/32, next-hops: [h1, h2, h3, h4] }\n'
+    printf '  - wait-for: { router: router, prefix: 2001:db8::53/128, next-hops: [h1, h2, h3, h4] }\n'
+    printf '  - sleep: %dms\n  - kill: h2\n' $((${2} + i * 37 % 100))
+    printf '  - wait-for: { router: router, prefix: 192.0.2.53/32, next-hops: [h1, h3, h4] }\n'
+    printf '  - wait-for: { router: router, prefix: 2001:db8::53/128, next-hops: [h1, h3, h4] }\n'
+    printf '  - start-service: h2\n'
+  done
+}
+
+row "what" "must reach" "measured"
+row "----" "----------" "--------"
+
+deaths 20 200 > kills.scenario.yml
+"$sim" run --agent "$agent" bench.clab.yml --scenario kills.scenario.yml > kills.txt
+awk '/kill the service/ { killed = 1 }
+     killed && /192\.0\.2\.53\/32 → h1, h3, h4/ { sub(/.*\+/, ""); print $1; killed = 0 }' kills.txt | sort -n > times.txt
+row "service killed → route out of the router's kernel (20 times)" "median ≤ 55, max ≤ 115 ms" \
+  "median $(awk '{ t[NR] = $1 } END { print (t[10] + t[11]) / 2 }' times.txt) ms, max $(tail -n 1 times.txt) ms of $(wc -l < times.txt)"
+
+# One service, one VIP, one peer, one HTTP check a second.
+sed -i 's/^vips = .*/vips = ["192.0.2.53"]/; s/^interval = .*/interval = "1s"/; s/^timeout = .*/timeout = "500ms"/' quickstart/h*.toml
+"$sim" up --agent "$agent" bench.clab.yml >/dev/null
+sleep 5
+pid=$(agent_pid h1)
+before=$(ticks "$pid")
+sleep 60
+spent=$(($(ticks "$pid") - before))
+row "CPU of one agent, one HTTP check a second, over 60 s" "< 0.2 % of a core" \
+  "$(awk -v t="$spent" -v hz="$(getconf CLK_TCK)" 'BEGIN { printf "%.2f %%", 100 * t / hz / 60 }')"
+row "resident memory of one agent, one service, one peer" "< 8192 kB" "$(rss_kb "$pid") kB"
+"$sim" down "$lab" >/dev/null
+
+# Flapping: fast checks again, and one service that dies two to three times a second.
+cp -r "$OLDPWD"/topology/quickstart/h*.toml quickstart/
+deaths $((minutes * 150)) 1 > flap.scenario.yml
+"$sim" run --agent "$agent" bench.clab.yml --scenario flap.scenario.yml > flap.txt 2>&1 &
+flapping=$!
+sleep 15
+pid=$(agent_pid h2)
+early=$(rss_kb "$pid") late=$early
+socket=$(tr '\0' '\n' < "/proc/$pid/cmdline" | grep '/anyvip.sock$')
+wire=
+while kill -0 "$flapping" 2>/dev/null && [ -e "/proc/$pid/status" ]; do
+  late=$(rss_kb "$pid" 2>/dev/null || echo "$late")
+  wire=$("$agent" --socket "$socket" status --json 2>/dev/null | tr -d ' \n' | grep -o '"decision_to_wire_us":{[^}]*}' || echo "$wire")
+  sleep 2
+done
+wait "$flapping" || { tail -n 20 flap.txt >&2; exit 1; }
+cycles=$(grep -c 'kill the service' flap.txt)
+row "resident memory after flapping $cycles times" "flat" "$early kB early, $late kB late"
+row "check says dead → withdrawal written, inside the agent (µs)" "median < 1000" "${wire#*:}"
