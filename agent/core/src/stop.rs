@@ -9,7 +9,7 @@ use crate::agent::Agent;
 use crate::attempt::GUARD;
 use crate::boundary::{Action, Fact};
 
-/// What a peer that has taken nothing for a whole guard still gets for the NOTIFICATION.
+/// How long a peer may take to take our last NOTIFICATION.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// How far stopping has come.
@@ -29,9 +29,10 @@ pub(crate) enum Stop {
     Removing {
         guard: Time,
     },
-    /// The clean exit is being written.
+    /// The clean exit is being written, to the disk and to the peers; those are not waited for beyond `peers`.
     Writing {
         guard: Time,
+        peers: Option<Time>,
     },
     Over,
 }
@@ -48,7 +49,8 @@ impl Stop {
     pub(crate) fn deadline(&self) -> Option<Time> {
         match self {
             Stop::Running | Stop::Over => None,
-            Stop::Withdrawing { guard } | Stop::Removing { guard } | Stop::Writing { guard } => Some(*guard),
+            Stop::Withdrawing { guard } | Stop::Removing { guard } => Some(*guard),
+            Stop::Writing { guard, peers } => Some(peers.map_or(*guard, |peers| peers.min(*guard))),
             Stop::Waiting { until } => Some(*until),
         }
     }
@@ -93,7 +95,11 @@ impl Agent {
             }
             Stop::Removing { .. } if self.vips.gone() && self.guard.restored() => self.write_exit(now),
             // What was said last must be out before the process is gone.
-            Stop::Writing { .. } if self.store.clean() && self.speaker.is_silent() => self.exit(out),
+            Stop::Writing { peers, .. }
+                if self.store.clean() && (peers.is_none() || self.speaker.is_silent()) =>
+            {
+                self.exit(out);
+            }
             _ => {}
         }
     }
@@ -105,15 +111,16 @@ impl Agent {
                 let text = "a peer takes nothing: its withdrawal is left to the end of the session";
                 out.push(Action::Record(Fact::Lifecycle { text: text.to_owned() }));
                 self.cease(now, out);
-                if let Stop::Writing { guard } = &mut self.stop {
-                    *guard = now + LAST_CHANCE;
-                }
             }
             Stop::Waiting { .. } => self.cease(now, out),
             Stop::Removing { .. } => {
                 let text = "not everything could be removed; `anyvip cleanup` finishes it";
                 out.push(Action::Record(Fact::Lifecycle { text: text.to_owned() }));
                 self.write_exit(now);
+            }
+            Stop::Writing { guard, .. } if guard > now => {
+                self.stop = Stop::Writing { guard, peers: None };
+                self.touched = true;
             }
             Stop::Writing { .. } => self.exit(out),
             Stop::Running | Stop::Over => {}
@@ -125,7 +132,7 @@ impl Agent {
         // Set before the speaker speaks: what it says must not find the former stage.
         self.stop = match self.config.host.stop_removes_vip && self.unreadable.is_none() {
             true => Stop::Removing { guard: now + GUARD },
-            false => Stop::Writing { guard: now + GUARD },
+            false => Stop::Writing { guard: now + GUARD, peers: Some(now + LAST_CHANCE) },
         };
         self.tell_speaker(now, anyvip_bgp::Event::Stop { text }, out);
         match self.stop.removes_vips() {
@@ -136,7 +143,7 @@ impl Agent {
     }
 
     fn write_exit(&mut self, now: Time) {
-        self.stop = Stop::Writing { guard: now + GUARD };
+        self.stop = Stop::Writing { guard: now + GUARD, peers: Some(now + LAST_CHANCE) };
         if self.unreadable.is_none() {
             self.mark_clean_exit();
         }

@@ -68,7 +68,7 @@ fn a_peer_that_takes_nothing_does_not_hold_the_stop_for_ever() {
     let mut world = running(config());
     world.routers.get_mut(&"tor1".into()).unwrap().reads = false;
     world.give(Event::Terminate);
-    world.until("exit", secs(12), |w| w.exit == Some(0));
+    world.until("exit", secs(14), |w| w.exit == Some(0));
     assert_eq!(world.disk.as_ref().unwrap().running_since, None, "the exit is clean");
 }
 
