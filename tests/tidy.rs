@@ -12,10 +12,21 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 /// What each pure crate may depend on. Purity is held here and by `purity.clippy.toml`.
 const PURE: &[(&str, &[&str])] = &[
     ("anyvip-machine", &["rand_chacha", "serde"]),
-    ("anyvip-bgp", &["anyvip-machine", "bytes", "ipnet", "serde", "smallvec", "thiserror"]),
+    ("anyvip-bgp", &["anyvip-machine", "bytes", "ipnet", "serde", "serde_bytes", "smallvec", "thiserror"]),
     (
         "anyvip-core",
-        &["anyvip-bgp", "anyvip-machine", "ipnet", "serde", "serde_json", "smallvec", "thiserror", "toml"],
+        &[
+            "anyvip-bgp",
+            "anyvip-machine",
+            "ciborium",
+            "ipnet",
+            "serde",
+            "serde_json",
+            "smallvec",
+            "thiserror",
+            "toml",
+            "xxhash-rust",
+        ],
     ),
     (
         "anyvip-virtual",

@@ -35,7 +35,11 @@ pub enum Event {
     /// Somebody connected to our listener. The driver chose the id.
     Accepted { connection: ConnectionId, local: SocketAddr, remote: SocketAddr },
     /// Bytes as they came, at most 64 KiB.
-    Received { connection: ConnectionId, bytes: Vec<u8> },
+    Received {
+        connection: ConnectionId,
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
     /// The kernel took all bytes of the last [`Action::Send`] on this connection.
     Sent { connection: ConnectionId },
     /// The connection ended from outside; not sent in answer to [`Action::Close`].
@@ -48,7 +52,11 @@ pub enum Action {
     /// Open a TCP connection. Answered by `Connected` or `ConnectFailed`.
     Connect { connection: ConnectionId, peer: PeerName, remote: Endpoint, ttl: Option<u8> },
     /// Write these whole messages (at most 64 KiB). Answered by `Sent`; until then no other `Send` on this connection.
-    Send { connection: ConnectionId, bytes: Vec<u8> },
+    Send {
+        connection: ConnectionId,
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
     /// Close the connection once what was sent before is written. Not answered; the id is dead from here on.
     Close { connection: ConnectionId },
 

@@ -208,7 +208,7 @@ impl Resolver<'_> {
                 .or(written.path.value().map(|path| path.0.clone()))
                 .unwrap_or_else(|| "/".to_owned()),
             host: written.host.value().cloned(),
-            headers: written.headers.value().map(|headers| headers.0.clone()).unwrap_or_default(),
+            headers: written.headers.value().map(|headers| headers.meant()).unwrap_or_default(),
             expect_status,
             expect_body: written.expect_body.value().cloned(),
             tls: meant_tls,
@@ -256,7 +256,7 @@ impl Resolver<'_> {
         Some(TcpCheck {
             address: written.address.value().map(|address| address.0),
             port: written.port.value()?.u16(),
-            send: written.send.value().cloned(),
+            send: written.send.value().map(|text| text.as_str().into()),
             expect: written.expect.value().cloned(),
         })
     }

@@ -50,7 +50,7 @@ impl fmt::Display for Change {
 #[must_use]
 pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     let mut changes = Vec::new();
-    compare(&show::tree(old), &show::tree(new), &mut Vec::new(), &mut |path, from, to| {
+    compare(&show::digested(old), &show::digested(new), &mut Vec::new(), &mut |path, from, to| {
         let class = class_of(path);
         changes.push(Change {
             key: path.iter().fold(String::new(), |joined, word| join(&joined, word)),

@@ -20,6 +20,7 @@ mod keys;
 mod read;
 mod resolve;
 mod schema;
+mod secret;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub use keys::Class;
 pub use read::{Written, includes, read};
 pub use resolve::{HostFacts, InterfaceAddress, Loaded, load, resolve};
 pub use schema::{reference, schema};
+pub use secret::{Digest, Secret};
 pub use show::show;
 pub use validate::validate;
 
@@ -153,7 +155,8 @@ pub struct HttpCheck {
     pub path: String,
     /// Host header; `None`: the address.
     pub host: Option<String>,
-    pub headers: Vec<(String, String)>,
+    /// Values may be tokens.
+    pub headers: Vec<(String, Secret)>,
     /// Inclusive ranges; default 200–299.
     pub expect_status: Vec<(u16, u16)>,
     /// Text that must occur in the first 64 KiB of the body.
@@ -186,7 +189,8 @@ pub struct TcpCheck {
     /// `None`: the VIP.
     pub address: Option<IpAddr>,
     pub port: u16,
-    pub send: Option<String>,
+    /// May be a password.
+    pub send: Option<Secret>,
     /// Text that must occur in the first 64 KiB of what comes back.
     pub expect: Option<String>,
 }

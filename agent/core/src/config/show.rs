@@ -7,19 +7,31 @@ use toml::{Table, Value};
 
 use super::values::format_duration;
 use super::{
-    Announce, Bgp, Check, CheckKind, Config, Host, HttpCheck, HttpMethod, OnError, ReturnPath, Service,
-    TcpCheck,
+    Announce, Bgp, Check, CheckKind, Config, Host, HttpCheck, HttpMethod, OnError, ReturnPath, Secret,
+    Service, TcpCheck,
 };
 
 /// The effective file: TOML that loads to this same configuration on any host.
 #[must_use]
 pub fn show(config: &Config) -> String {
     // A table of strings, integers and booleans can always be written.
-    toml::to_string(&tree(config)).unwrap_or_default()
+    toml::to_string(&tree(config, exposed)).unwrap_or_default()
 }
 
-/// The same as a tree; what is compared at a reload.
-pub(super) fn tree(config: &Config) -> Table {
+/// How a secret is written.
+type Words = fn(&Secret) -> String;
+
+/// For whoever may read the file itself.
+fn exposed(secret: &Secret) -> String {
+    secret.expose().map_or_else(|| secret.digest().to_string(), str::to_owned)
+}
+
+/// The same as a tree, with digests for secrets; what is compared at a reload.
+pub(super) fn digested(config: &Config) -> Table {
+    tree(config, |secret| secret.digest().to_string())
+}
+
+fn tree(config: &Config, words: Words) -> Table {
     let mut file = Table::new();
     set(&mut file, "config_version", 1);
     set(&mut file, "router_id", config.router_id.to_string());
@@ -28,9 +40,9 @@ pub(super) fn tree(config: &Config) -> Table {
     let mut shared = Table::new();
     let mut services = Table::new();
     for (name, written) in &config.services {
-        services.insert(name.0.clone(), Value::Table(service(written)));
+        services.insert(name.0.clone(), Value::Table(service(written, words)));
         for check in written.checks.iter().filter(|check| is_shared(check)) {
-            shared.insert(check.name.0.clone(), Value::Table(check_table(check)));
+            shared.insert(check.name.0.clone(), Value::Table(check_table(check, words)));
         }
     }
     set(&mut file, "check", shared);
@@ -89,7 +101,7 @@ fn peer(peer: &PeerConfig) -> Table {
     table
 }
 
-fn service(service: &Service) -> Table {
+fn service(service: &Service, words: Words) -> Table {
     let mut table = Table::new();
     set(&mut table, "vips", strings(&service.vips));
     let (shared, own): (Vec<&Check>, Vec<&Check>) = service.checks.iter().partition(|check| is_shared(check));
@@ -98,7 +110,7 @@ fn service(service: &Service) -> Table {
     } else {
         set(&mut table, "checks", strings(shared.iter().map(|check| &check.name)));
     }
-    let own: Vec<Value> = own.into_iter().map(|check| Value::Table(check_table(check))).collect();
+    let own: Vec<Value> = own.into_iter().map(|check| Value::Table(check_table(check, words))).collect();
     if !own.is_empty() {
         set(&mut table, "check", own);
     }
@@ -130,11 +142,11 @@ fn is_shared(check: &Check) -> bool {
     !check.name.0.contains('/')
 }
 
-fn check_table(check: &Check) -> Table {
+fn check_table(check: &Check, words: Words) -> Table {
     let mut table = Table::new();
     match &check.kind {
-        CheckKind::Http(kind) => set(&mut table, "http", http(kind)),
-        CheckKind::Tcp(kind) => set(&mut table, "tcp", tcp(kind)),
+        CheckKind::Http(kind) => set(&mut table, "http", http(kind, words)),
+        CheckKind::Tcp(kind) => set(&mut table, "tcp", tcp(kind, words)),
         CheckKind::Exec(kind) => {
             let exec: Table =
                 [("command".to_owned(), Value::from(kind.command.clone()))].into_iter().collect();
@@ -149,7 +161,7 @@ fn check_table(check: &Check) -> Table {
     table
 }
 
-fn http(http: &HttpCheck) -> Table {
+fn http(http: &HttpCheck, words: Words) -> Table {
     let mut table = Table::new();
     match http.address {
         Some(address) => set(&mut table, "url", url(address, http)),
@@ -165,7 +177,7 @@ fn http(http: &HttpCheck) -> Table {
     set(&mut table, "method", method);
     set_some(&mut table, "host", http.host.clone());
     let headers: Table =
-        http.headers.iter().map(|(name, value)| (name.clone(), Value::from(value.clone()))).collect();
+        http.headers.iter().map(|(name, value)| (name.clone(), Value::from(words(value)))).collect();
     set(&mut table, "headers", headers);
     let statuses: Vec<Value> = http
         .expect_status
@@ -193,11 +205,11 @@ fn url(address: IpAddr, http: &HttpCheck) -> String {
     format!("{scheme}://{}{}", SocketAddr::new(address, http.port), http.path)
 }
 
-fn tcp(tcp: &TcpCheck) -> Table {
+fn tcp(tcp: &TcpCheck, words: Words) -> Table {
     let mut table = Table::new();
     set_some(&mut table, "address", tcp.address.map(|address| address.to_string()));
     set(&mut table, "port", i64::from(tcp.port));
-    set_some(&mut table, "send", tcp.send.clone());
+    set_some(&mut table, "send", tcp.send.as_ref().map(words));
     set_some(&mut table, "expect", tcp.expect.clone());
     table
 }

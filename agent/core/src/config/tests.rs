@@ -488,3 +488,20 @@ fn a_vip_that_cannot_do_its_work_is_warned_of() {
         "config.toml:6:12: warning: bgp.peer.tor1.families: 192.0.2.80 cannot be told without ipv4; add \"ipv4\", or leave this key out\n"
     );
 }
+
+#[test]
+fn what_a_reload_changes_is_told_without_secrets() {
+    let file = |token: &str| {
+        format!(
+            "config_version = 1\nrouter_id = \"10.0.1.11\"\n[bgp]\nasn = 65011\n[bgp.peer.tor]\naddress = \"10.0.1.1\"\n\
+             asn = 65001\n[service.web]\nvips = [\"192.0.2.80\"]\n[[service.web.check]]\n\
+             http = {{ port = 80, headers = {{ Authorization = \"Bearer {token}\" }} }}\n\
+             [[service.web.check]]\ntcp = {{ port = 6379, send = \"AUTH {token}\" }}\n"
+        )
+    };
+    let (old, new) = (loaded(&file("hunter2")).config, loaded(&file("hunter3")).config);
+    assert!(!diff(&old, &new).is_empty(), "the change itself is told");
+    let told = format!("{:?} {} {old:?}", diff(&old, &new), serde_json::to_string(&new).unwrap());
+    assert!(!told.contains("hunter"), "{told}");
+    assert!(show(&new).contains("hunter3"), "whoever may read the file gets it whole");
+}

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::{Value as Json, json};
 
+use super::Secret;
 use super::addresses::unusable;
 use super::document::{Node, Value, join};
 use super::read::{Read, Reader};
@@ -160,7 +161,13 @@ impl Read for StatusRange {
 
 /// A header's name and value, in the order of the names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HeaderTable(pub(crate) Vec<(String, String)>);
+pub(crate) struct HeaderTable(Vec<(String, String)>);
+
+impl HeaderTable {
+    pub(crate) fn meant(&self) -> Vec<(String, Secret)> {
+        self.0.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect()
+    }
+}
 
 impl Read for HeaderTable {
     fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {

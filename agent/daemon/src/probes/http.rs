@@ -59,8 +59,9 @@ fn request(check: &HttpCheck, remote: SocketAddr) -> Result<Request<Empty<Bytes>
     for (name, value) in &check.headers {
         let name = HeaderName::try_from(name.as_str())
             .map_err(|_| Ending::error(format!("{name:?} is no header name")))?;
-        let value = HeaderValue::try_from(value.as_str())
+        let mut value = HeaderValue::try_from(value.expose().unwrap_or_default())
             .map_err(|_| Ending::error(format!("the value of header {name} cannot be sent")))?;
+        value.set_sensitive(true);
         headers.insert(name, value);
     }
     Ok(request)

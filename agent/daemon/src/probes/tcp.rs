@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyvip_core::config::TcpCheck;
+use anyvip_core::config::{Secret, TcpCheck};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -63,7 +63,7 @@ pub(super) async fn run(check: &TcpCheck, remote: SocketAddr) -> (Ending, Option
 }
 
 async fn talk(check: &TcpCheck, stream: &mut TcpStream) -> Result<String, Ending> {
-    if let Some(text) = &check.send {
+    if let Some(text) = check.send.as_ref().and_then(Secret::expose) {
         stream.write_all(text.as_bytes()).await.map_err(|error| stream_ending(&error))?;
     }
     let Some(wanted) = &check.expect else {

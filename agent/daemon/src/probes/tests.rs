@@ -54,7 +54,7 @@ fn http(port: u16) -> HttpCheck {
 }
 
 fn tcp(port: u16, send: Option<&str>, expect: Option<&str>) -> CheckKind {
-    let (send, expect) = (send.map(str::to_owned), expect.map(str::to_owned));
+    let (send, expect) = (send.map(Into::into), expect.map(str::to_owned));
     CheckKind::Tcp(TcpCheck { address: None, port, send, expect })
 }
 
@@ -107,7 +107,7 @@ async fn http_passes_on_a_wanted_status_and_says_which() {
     let (port, mut heads) = answering(response("200 OK", "fine")).await;
     let check = HttpCheck {
         host: Some("web.example".to_owned()),
-        headers: vec![("X-Probe".to_owned(), "anyvip".to_owned())],
+        headers: vec![("X-Probe".to_owned(), "anyvip".into())],
         ..http(port)
     };
     assert_eq!(ask(CheckKind::Http(check)).await, (ProbeResult::Pass, "200 OK".to_owned()));
