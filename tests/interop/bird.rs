@@ -5,6 +5,7 @@ use anyvip_tests::{Bird, Need, met};
 use crate::stories;
 
 const NEEDS: &[Need] = &[Need::Root, Need::Bird];
+const CUTTING: &[Need] = &[Need::Root, Need::Bird, Need::Program("nft"), Need::Program("ss")];
 
 #[test]
 fn three_hosts_share_both_addresses() {
@@ -45,5 +46,26 @@ fn a_restarted_router_learns_everything_again() {
 fn a_session_over_ipv6_carries_both_families() {
     if met(NEEDS) {
         stories::a_session_over_ipv6_carries_both_families::<Bird>();
+    }
+}
+
+#[test]
+fn a_passive_host_is_called_by_its_router() {
+    if met(CUTTING) {
+        stories::a_passive_host_is_called_by_its_router::<Bird>();
+    }
+}
+
+#[test]
+fn of_two_connections_one_stays_when_our_identifier_is_the_smaller() {
+    if met(CUTTING) {
+        stories::of_two_connections_one_stays::<Bird>("10.1.1.2");
+    }
+}
+
+#[test]
+fn of_two_connections_one_stays_when_our_identifier_is_the_greater() {
+    if met(CUTTING) {
+        stories::of_two_connections_one_stays::<Bird>("10.200.0.1");
     }
 }

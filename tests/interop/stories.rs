@@ -1,18 +1,26 @@
 //! What must happen with any upstream router. Three hosts share an IPv4 and an IPv6 service address.
 
+use std::time::{Duration, Instant};
+
 use anyvip_tests::{
-    Agent, Bird, Fabric, Frr, LONG, Lab, Namespace, Service, VIP4, VIP6, binaries, wait_until,
+    Agent, AgentFiles, Bird, Fabric, Frr, LONG, Lab, Namespace, Service, VIP4, VIP6, binaries, peer_state,
+    wait_until,
 };
 
 /// A router that the stories can be told with.
 pub(crate) trait Upstream: Sized {
     fn start(lab: &Lab, namespace: &Namespace) -> Self;
+    /// It calls the first so many hosts, each second.
+    fn start_calling(lab: &Lab, namespace: &Namespace, hosts: usize) -> Self;
     fn stop(&mut self);
 }
 
 impl Upstream for Bird {
     fn start(lab: &Lab, namespace: &Namespace) -> Self {
         Bird::start(lab, namespace)
+    }
+    fn start_calling(lab: &Lab, namespace: &Namespace, hosts: usize) -> Self {
+        Bird::start_calling(lab, namespace, hosts)
     }
     fn stop(&mut self) {
         Bird::stop(self);
@@ -22,6 +30,9 @@ impl Upstream for Bird {
 impl Upstream for Frr {
     fn start(lab: &Lab, namespace: &Namespace) -> Self {
         Frr::start(lab, namespace)
+    }
+    fn start_calling(lab: &Lab, namespace: &Namespace, hosts: usize) -> Self {
+        Frr::start_calling(lab, namespace, hosts)
     }
     fn stop(&mut self) {
         Frr::stop(self);
@@ -140,4 +151,106 @@ pub(crate) fn a_session_over_ipv6_carries_both_families<R: Upstream>() {
     });
     let status = network.agents[0].status();
     assert_eq!(status["peers"][0]["families"], serde_json::json!(["ipv4", "ipv6"]));
+}
+
+/// Our own end of the sessions of host 1: TCP connections that stand.
+fn connections(fabric: &Fabric) -> usize {
+    let text =
+        fabric.host(1).run("ss", &["-Htn", "state", "established", "( sport = :179 or dport = :179 )"]);
+    text.lines().count()
+}
+
+/// One session, and it stays: for some seconds nothing changes but its age.
+#[track_caller]
+fn assert_one_session_stays(agent: &Agent, fabric: &Fabric) {
+    let status = agent.wait_status("a session", |status| status["peers"][0]["state"] == "Established");
+    let (_, before) = peer_state(&status, "tor");
+    let flaps = agent.log().matches("session is up").count();
+    let watched = Instant::now();
+    // Time itself is what is tested: the two connections of a collision, and a router's next call, come within 2 s.
+    while watched.elapsed() < Duration::from_secs(3) {
+        let (state, now) = peer_state(&agent.status(), "tor");
+        assert_eq!(state, "Established", "{}", agent.log());
+        assert!(now >= before, "it is another session:\n{}", agent.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(agent.log().matches("session is up").count(), flaps, "{}", agent.log());
+    wait_until(LONG, || match connections(fabric) {
+        1 => Ok(()),
+        several => Err(format!("{several} connections")),
+    });
+}
+
+fn listening(n: usize, router_id: &str, passive: bool) -> String {
+    let own = format!("router_id = \"10.1.{n}.2\"");
+    let peer = format!("address = \"10.1.{n}.1\"");
+    anyvip_tests::agent_config(n)
+        .replace(&own, &format!("router_id = \"{router_id}\""))
+        .replace("[bgp]\n", &format!("[bgp]\nlisten = \"10.1.{n}.2:179\"\n"))
+        .replace(&peer, &format!("{peer}\npassive = {passive}"))
+}
+
+pub(crate) fn a_passive_host_is_called_by_its_router<R: Upstream>() {
+    let fabric = Fabric::new(binaries!(), 1);
+    let mut router = R::start_calling(&fabric.lab, &fabric.router, 1);
+    let _service = fabric.service(1);
+    let agent = fabric.agent_with(1, &listening(1, "10.1.1.2", true));
+    agent.wait_advertised(VIP4, "tor");
+    let in_table = |hosts: &[&str]| {
+        wait_until(LONG, || {
+            let seen = fabric.router.next_hops(VIP4);
+            if seen == hosts { Ok(()) } else { Err(format!("{seen:?}")) }
+        });
+    };
+    in_table(&["10.1.1.2"]);
+    assert_one_session_stays(&agent, &fabric);
+    // The router's next life calls again.
+    router.stop();
+    in_table(&[]);
+    drop(router);
+    let _router = R::start_calling(&fabric.lab, &fabric.router, 1);
+    in_table(&["10.1.1.2"]);
+    assert_eq!(agent.status()["peers"][0]["state"], "Established");
+}
+
+/// Both ends connect, and neither hears the other's OPEN until both connections stand: a collision (RFC 4271 §6.8).
+pub(crate) fn of_two_connections_one_stays<R: Upstream>(router_id: &str) {
+    let fabric = Fabric::new(binaries!(), 1);
+    let host = fabric.host(1).clone();
+    // Handshakes pass, messages longer than a KEEPALIVE do not.
+    let deafen = || {
+        host.run("nft", &["add", "table", "inet", "deaf"]);
+        for (chain, hook) in [("i", "input"), ("o", "output")] {
+            host.run(
+                "nft",
+                &[&format!("add chain inet deaf {chain} {{ type filter hook {hook} priority 0; }}")],
+            );
+            for port in ["sport", "dport"] {
+                host.run("nft", &[&format!("add rule inet deaf {chain} tcp {port} 179 ip length > 72 drop")]);
+            }
+        }
+    };
+    deafen();
+    let _service = fabric.service(1);
+    let files = AgentFiles::new(&fabric.lab, "h1", &listening(1, router_id, false));
+    let agent = Agent::start(&fabric.lab, &host, files);
+    let _router = R::start_calling(&fabric.lab, &fabric.router, 1);
+    for round in 0..2 {
+        if round > 0 {
+            deafen();
+            for namespace in [&host, &fabric.router] {
+                namespace.run("ss", &["-K", "( sport = :179 or dport = :179 )"]);
+            }
+        }
+        wait_until(LONG, || match connections(&fabric) {
+            2 => Ok(()),
+            other => Err(format!("{other} connections instead of two:\n{}", agent.log())),
+        });
+        host.run("nft", &["delete", "table", "inet", "deaf"]);
+        assert_one_session_stays(&agent, &fabric);
+        wait_until(LONG, || {
+            let seen = fabric.router.next_hops(VIP4);
+            if seen == ["10.1.1.2"] { Ok(()) } else { Err(format!("{seen:?}")) }
+        });
+    }
 }

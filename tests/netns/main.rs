@@ -7,6 +7,7 @@ mod guard;
 mod operator;
 mod peers;
 mod prepare;
+mod pressure;
 mod reload;
 mod return_path;
 mod stop;

@@ -4,29 +4,39 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyvip_tests::{
-    Fabric, LONG, Process, Speaker, VIP4, VIP6, agent_config, agent_config_with, binaries, peer_state, vip,
-    wait_until,
+    Agent, Fabric, LONG, Process, Service, Speaker, VIP4, VIP6, agent_config, agent_config_with, binaries,
+    peer_state, vip, wait_until,
 };
 use nix::sys::signal::Signal;
 
 use crate::{Host, Told, possible, told};
 
-/// Host 1 with a good router `tor` and one of this manner, `odd`.
-fn beside(manner: &str) -> (anyvip_tests::Agent, anyvip_tests::Service, Speaker, Speaker, Fabric) {
+/// Host 1 with a good router `tor` and one of this manner, `odd`. The parts are to be dropped from the last to the first.
+pub(crate) fn beside(manner: &str) -> (Fabric, Speaker, Speaker, Service, Agent) {
+    let more = "[bgp.peer.odd]\naddress = \"10.1.1.3\"\nasn = 65000\n";
+    beside_with(manner, &agent_config_with(1, &format!("\"{VIP4}\""), more), |_| {})
+}
+
+/// The same with a configuration of its own, on a host that was changed before the agent starts.
+pub(crate) fn beside_with(
+    manner: &str,
+    config: &str,
+    change: impl FnOnce(&Fabric),
+) -> (Fabric, Speaker, Speaker, Service, Agent) {
     let fabric = Fabric::new(binaries!(), 1);
+    change(&fabric);
     fabric.router.ip("address add 10.1.1.3/24 dev h1");
     let good = fabric.speaker(1, "plain");
     let odd = Speaker::start(&fabric.lab, &fabric.router, "10.1.1.3", manner);
     let service = fabric.service(1);
-    let more = "[bgp.peer.odd]\naddress = \"10.1.1.3\"\nasn = 65000\n";
-    let agent = fabric.agent_with(1, &agent_config_with(1, &format!("\"{VIP4}\""), more));
+    let agent = fabric.agent_with(1, config);
     agent.wait_advertised(VIP4, "tor");
-    (agent, service, good, odd, fabric)
+    (fabric, odd, good, service, agent)
 }
 
 /// Watches a process for some time: it may use a fraction of a core and must not grow.
 #[track_caller]
-fn assert_calm(process: &Process, enough: impl Fn() -> bool) {
+pub(crate) fn assert_calm(process: &Process, enough: impl Fn() -> bool) {
     let (cpu, resident, start) = (process.cpu_time(), process.resident(), Instant::now());
     wait_until(LONG, || {
         let long_enough = start.elapsed() > Duration::from_secs(4) && enough();
@@ -34,6 +44,12 @@ fn assert_calm(process: &Process, enough: impl Fn() -> bool) {
     });
     let used = process.cpu_time() - cpu;
     assert!(used < start.elapsed() / 10, "{used:?} of CPU time in {:?}", start.elapsed());
+    assert_bounded(process, resident);
+}
+
+/// It has not grown much since it had so many KiB.
+#[track_caller]
+pub(crate) fn assert_bounded(process: &Process, resident: u64) {
     let grown = process.resident().saturating_sub(resident);
     assert!(grown < 2048, "{grown} KiB more memory");
 }
@@ -43,7 +59,7 @@ fn a_router_that_accepts_and_resets_is_tried_each_second_and_no_more() {
     if !possible() {
         return;
     }
-    let (agent, mut service, good, odd, _fabric) = beside("reset");
+    let (_fabric, odd, good, mut service, agent) = beside("reset");
     let (accepted, start) = (odd.count("accepted"), Instant::now());
     assert_calm(&agent.process, || odd.count("accepted") >= accepted + 3);
     // Each second ± 25 %.
@@ -69,7 +85,7 @@ fn a_router_that_never_answers_open_disturbs_nobody() {
     if !possible() {
         return;
     }
-    let (agent, mut service, good, odd, _fabric) = beside("mute");
+    let (_fabric, odd, good, mut service, agent) = beside("mute");
     assert_calm(&agent.process, || odd.count("accepted") >= 1);
     assert_eq!(peer_state(&agent.status(), "odd").0, "OpenSent");
     service.process.kill();
@@ -88,7 +104,7 @@ fn a_router_that_stops_reading_delays_nobody_else() {
     if !possible() {
         return;
     }
-    let (agent, mut service, good, odd, fabric) = beside("deaf");
+    let (fabric, odd, good, mut service, agent) = beside("deaf");
     odd.wait_for("established");
     agent.wait_advertised(VIP4, "odd");
     for round in 1..=3 {

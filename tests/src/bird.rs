@@ -28,6 +28,19 @@ protocol bgp hosts4 from hosts { neighbor range 10.1.0.0/16 external; dynamic na
 protocol bgp hosts6 from hosts { neighbor range fd00:1::/32 external; dynamic name "host6_"; }
 "#;
 
+/// BIRD that calls host N at 10.1.N.2 instead of waiting for it.
+fn calling(hosts: usize) -> String {
+    let base = CONFIG.split("protocol bgp hosts4").next().unwrap_or_default().replace("  passive on;\n", "");
+    let call = |n| {
+        format!(
+            "protocol bgp h{n} from hosts {{\n  neighbor 10.1.{n}.2 as {};\n  connect delay time 1;\n  \
+             connect retry time 1;\n}}\n",
+            65000 + n
+        )
+    };
+    base + &(1..=hosts).map(call).collect::<String>()
+}
+
 /// One running BIRD. Dropping it kills the process, not what it left in the kernel.
 #[derive(Debug)]
 pub struct Bird {
@@ -39,7 +52,17 @@ impl Bird {
     /// Starts it in the namespace and waits until it answers.
     #[track_caller]
     pub fn start(lab: &Lab, namespace: &Namespace) -> Self {
-        let config = lab.scratch().write("bird/bird.conf", CONFIG);
+        Bird::with(lab, namespace, CONFIG)
+    }
+
+    /// The same, but it calls the first so many hosts of the fabric, each second, and takes their calls too.
+    #[track_caller]
+    pub fn start_calling(lab: &Lab, namespace: &Namespace, hosts: usize) -> Self {
+        Bird::with(lab, namespace, &calling(hosts))
+    }
+
+    fn with(lab: &Lab, namespace: &Namespace, config: &str) -> Self {
+        let config = lab.scratch().write("bird/bird.conf", config);
         let folder = config.parent().expect("a file is in a folder").to_owned();
         let mut command = namespace.command("bird");
         command.arg("-f").arg("-c").arg(&config).arg("-s").arg(folder.join("control"));

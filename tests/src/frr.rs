@@ -38,6 +38,24 @@ router bgp 65000
 exit
 ";
 
+/// FRR that calls host N at 10.1.N.2 instead of waiting for it.
+fn calling(hosts: usize) -> String {
+    let mut config = String::new();
+    for line in CONFIG.lines() {
+        if line.contains("bgp listen range") {
+            if line.contains("10.1.0.0") {
+                for n in 1..=hosts {
+                    config += &format!(" neighbor 10.1.{n}.2 peer-group HOSTS\n");
+                }
+                config += " neighbor HOSTS timers connect 1\n";
+            }
+            continue;
+        }
+        config += &format!("{line}\n");
+    }
+    config
+}
+
 /// One running FRR.
 #[derive(Debug)]
 pub struct Frr {
@@ -50,7 +68,17 @@ impl Frr {
     /// Starts both daemons in the namespace, gives them their configuration and waits until bgpd has it.
     #[track_caller]
     pub fn start(lab: &Lab, namespace: &Namespace) -> Self {
-        let config = lab.scratch().write("frr/frr.conf", CONFIG);
+        Frr::with(lab, namespace, CONFIG)
+    }
+
+    /// The same, but it calls the first so many hosts of the fabric, each second, and takes their calls too.
+    #[track_caller]
+    pub fn start_calling(lab: &Lab, namespace: &Namespace, hosts: usize) -> Self {
+        Frr::with(lab, namespace, &calling(hosts))
+    }
+
+    fn with(lab: &Lab, namespace: &Namespace, config: &str) -> Self {
+        let config = lab.scratch().write("frr/frr.conf", config);
         lab.scratch().write("frr/vtysh.conf", "");
         let folder = config.parent().expect("a file is in a folder").to_owned();
         // FRR refuses to stay root; its user must reach the folder and the fixed one for state.
@@ -63,7 +91,7 @@ impl Frr {
         run(frr.vtysh().arg("-b"));
         wait_until(LONG, || {
             let text = frr.ask("show running-config")?;
-            if text.contains("bgp listen range") { Ok(()) } else { Err(text) }
+            if text.contains("neighbor HOSTS activate") { Ok(()) } else { Err(text) }
         });
         frr
     }

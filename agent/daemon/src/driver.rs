@@ -153,6 +153,9 @@ impl Driver {
                 self.connections.finish_closing().await;
                 return code;
             }
+            // A peer that never stops sending keeps this task ready for ever: probes, requests of the control socket and the
+            // kernel's news are tasks too, and have their turn after each of ours.
+            tokio::task::yield_now().await;
             tokio::select! {
                 () = self.turn() => {}
                 _ = arp.tick() => {

@@ -6,7 +6,10 @@
 //! - `steady`: a session with a hold time of 3 s; sends a KEEPALIVE each half second and never loses patience itself;
 //! - `plain`: a session with a hold time of 90 s;
 //! - `four`: the same, but only for IPv4;
-//! - `loud`: the same as `plain`, and announces a default route and the address that the host itself announces.
+//! - `loud`: the same as `plain`, and announces a default route and the address that the host itself announces;
+//! - `keepalives`, `updates`, `crumbs`: the same as `plain`, and without end sends KEEPALIVE, or UPDATEs that announce and
+//!   withdraw hundreds of routes of others, or KEEPALIVE one byte at a time, as fast as they are taken; prints how many bytes
+//!   went out each second.
 //!
 //! Prints a line for each thing it sees. Written without the project's codec: it is an independent witness.
 #![forbid(unsafe_code)]
@@ -14,7 +17,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -99,8 +102,54 @@ fn speak(mut stream: TcpStream, manner: &str) -> io::Result<()> {
             }
             Ok(())
         }
+        "keepalives" => flood(stream, &KEEPALIVE.repeat(512), usize::MAX),
+        "updates" => flood(stream, &foreign_routes(), usize::MAX),
+        "crumbs" => flood(stream, KEEPALIVE, 1),
         other => Err(io::Error::other(format!("no manner {other}"))),
     }
+}
+
+/// Sends this without end, in pieces of at most so many bytes.
+fn flood(mut stream: TcpStream, bytes: &[u8], piece: usize) -> io::Result<()> {
+    establish(&mut stream, 90, true)?;
+    stream.set_nodelay(true)?;
+    let mut reader = stream.try_clone()?;
+    thread::spawn(move || {
+        while let Ok(Some((kind, body))) = read_message(&mut reader) {
+            report(kind, &body);
+        }
+    });
+    let (mut sent, mut second) = (0, Instant::now());
+    loop {
+        for part in bytes.chunks(piece.min(bytes.len())) {
+            stream.write_all(part)?;
+            sent += part.len();
+        }
+        if second.elapsed() >= Duration::from_secs(1) {
+            println!("sent {sent}");
+            (sent, second) = (0, Instant::now());
+        }
+    }
+}
+
+/// Two UPDATEs: 700 routes below 100.64.0.0/10 of AS 65000, and their withdrawal.
+fn foreign_routes() -> Vec<u8> {
+    let attributes =
+        [&[0x40, 1, 1, 0][..], &[0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe8], &[0x40, 3, 4, 10, 1, 1, 3]].concat();
+    let prefixes: Vec<u8> = (0..700_u16)
+        .flat_map(|number| {
+            let [high, low] = number.to_be_bytes();
+            [32, 100, 64, high, low]
+        })
+        .collect();
+    let mut announce = vec![0, 0];
+    announce.extend(u16::try_from(attributes.len()).unwrap_or_default().to_be_bytes());
+    announce.extend(&attributes);
+    announce.extend(&prefixes);
+    let mut withdraw = u16::try_from(prefixes.len()).unwrap_or_default().to_be_bytes().to_vec();
+    withdraw.extend(&prefixes);
+    withdraw.extend([0, 0]);
+    [complete(2, &announce), complete(2, &withdraw)].concat()
 }
 
 fn establish(stream: &mut TcpStream, hold_time: u16, both_families: bool) -> io::Result<()> {
@@ -146,7 +195,8 @@ fn routes() -> Vec<u8> {
 fn complete(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = message(kind).to_vec();
     bytes.extend(body);
-    bytes[17] = u8::try_from(bytes.len()).unwrap_or(u8::MAX);
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+    bytes[16..18].copy_from_slice(&length.to_be_bytes());
     bytes
 }
 
