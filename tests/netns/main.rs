@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod capabilities;
+mod disk;
 mod guard;
 mod operator;
 mod peers;
@@ -11,6 +12,7 @@ mod pressure;
 mod reload;
 mod return_path;
 mod stop;
+mod uplink;
 mod vip;
 
 use anyvip_tests::{Agent, Fabric, LONG, Need, Service, Speaker, binaries, met, wait_until};

@@ -1,6 +1,6 @@
 //! The agent under test: its files, its process, its command line, and how to read its status.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::wait::{LONG, wait_until};
 #[derive(Clone, Debug)]
 pub struct AgentFiles {
     folder: PathBuf,
+    state: PathBuf,
     binary: &'static str,
 }
 
@@ -23,7 +24,13 @@ impl AgentFiles {
     pub fn new(lab: &Lab, name: &str, config: &str) -> Self {
         let path = lab.scratch().write(&format!("{name}/config.toml"), config);
         let folder = path.parent().expect("a file is in a folder").to_owned();
-        AgentFiles { folder, binary: lab.binaries.agent }
+        AgentFiles { state: folder.join("state"), folder, binary: lab.binaries.agent }
+    }
+
+    /// With a state directory elsewhere.
+    #[must_use]
+    pub fn with_state(self, state: &Path) -> Self {
+        AgentFiles { state: state.to_owned(), ..self }
     }
 
     /// The configuration file.
@@ -43,7 +50,7 @@ impl AgentFiles {
 
     /// The state directory.
     pub fn state(&self) -> PathBuf {
-        self.folder.join("state")
+        self.state.clone()
     }
 
     /// Everything the agent logged over all its lives.

@@ -103,14 +103,16 @@ async fn remove_vips(
     Ok(found.iter().map(|address| address.address.to_string()).collect())
 }
 
-/// Values of another boot, or of an interface that is another one now, are not believed.
+/// Values of another boot, of an interface that is gone, or that somebody has changed since, are left alone. Within a boot
+/// the number says which interface it is: the kernel counts on, while a name can be changed.
 async fn restore_arp(side: &KernelSide, stored: &StoredState, boot: &str) -> Result<Vec<String>, Complaint> {
     let mut restored = Vec::new();
-    for (name, former) in &stored.arp {
-        let same = side.view.links.get(&former.interface).is_some_and(|link| link.name == *name);
-        if former.boot_id != boot || !same {
+    for (_, former) in stored.arp.iter().filter(|(_, former)| former.boot_id == boot) {
+        let Some(link) = side.view.links.get(&former.interface) else { continue };
+        if (link.settings.arp_ignore, link.settings.arp_announce) != (1, 2) {
             continue;
         }
+        let name = &link.name;
         side.netlink.set_arp(former.interface, former.ignore, former.announce).await.map_err(|failure| {
             Complaint::refused(format!("the ARP settings of {name} cannot be restored: {failure}"))
         })?;
