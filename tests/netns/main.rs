@@ -5,12 +5,14 @@
 mod capabilities;
 mod disk;
 mod guard;
+mod log;
 mod operator;
 mod peers;
 mod prepare;
 mod pressure;
 mod reload;
 mod return_path;
+mod socket;
 mod stop;
 mod uplink;
 mod vip;

@@ -1,7 +1,7 @@
 //! The agent under test: its files, its process, its command line, and how to read its status.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -103,6 +103,21 @@ impl Agent {
         let name = format!("anyvip in {}", namespace.name());
         let process = Process::start(&name, &mut command, &files.log());
         Agent { files, process, namespace: namespace.clone() }
+    }
+
+    /// Starts it with a log that goes elsewhere, and waits until it answers on its socket.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn start_logging_to(lab: &Lab, namespace: &Namespace, files: AgentFiles, stderr: Stdio) -> Self {
+        let mut command = namespace.command(lab.binaries.agent);
+        files.arguments(&mut command, "run");
+        let name = format!("anyvip in {}", namespace.name());
+        let process = Process::start_with(&name, &mut command, &files.log(), Stdio::null(), stderr);
+        let mut agent = Agent { files, process, namespace: namespace.clone() };
+        agent.wait_ready();
+        agent
     }
 
     /// Waits until it answers on its socket.

@@ -28,6 +28,14 @@ impl Process {
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Self {
         let out = File::options().create(true).append(true).open(log).expect("open a log file");
         let err = out.try_clone().expect("share a log file");
+        Process::start_with(name, command, log, out.into(), err.into())
+    }
+
+    /// Starts it with these as stdout and stderr; `log` is what [`output`](Self::output) reads.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_with(name: &str, command: &mut Command, log: &Path, out: Stdio, err: Stdio) -> Self {
         let child = command
             .stdin(Stdio::null())
             .stdout(out)
