@@ -69,3 +69,24 @@ fn of_two_connections_one_stays_when_our_identifier_is_the_greater() {
         stories::of_two_connections_one_stays::<Frr>("10.200.0.1");
     }
 }
+
+#[test]
+fn either_session_carries_traffic_of_both_families() {
+    if met(NEEDS) {
+        stories::either_session_carries_traffic_of_both_families::<Frr>();
+    }
+}
+
+#[test]
+fn a_link_without_ipv4_carries_ipv4() {
+    if met(NEEDS) {
+        stories::a_link_without_ipv4_carries_ipv4::<Frr>();
+    }
+}
+
+#[test]
+fn a_router_that_takes_no_ipv6_next_hop_is_named() {
+    if met(NEEDS) {
+        stories::a_router_that_takes_no_ipv6_next_hop_is_named::<Frr>();
+    }
+}

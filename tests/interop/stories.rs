@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyvip_tests::{
     Agent, AgentFiles, Bird, Fabric, Frr, LONG, Lab, Namespace, Service, VIP4, VIP6, binaries, peer_state,
-    wait_until,
+    vip, wait_until,
 };
 
 /// A router that the stories can be told with.
@@ -12,7 +12,11 @@ pub(crate) trait Upstream: Sized {
     fn start(lab: &Lab, namespace: &Namespace) -> Self;
     /// It calls the first so many hosts, each second.
     fn start_calling(lab: &Lab, namespace: &Namespace, hosts: usize) -> Self;
+    /// It takes IPv4 routes with an IPv6 next hop.
+    fn start_extended(lab: &Lab, namespace: &Namespace) -> Self;
     fn stop(&mut self);
+    /// What it shows of an address, for people.
+    fn shown(&self, address: &str) -> String;
 }
 
 impl Upstream for Bird {
@@ -22,8 +26,14 @@ impl Upstream for Bird {
     fn start_calling(lab: &Lab, namespace: &Namespace, hosts: usize) -> Self {
         Bird::start_calling(lab, namespace, hosts)
     }
+    fn start_extended(lab: &Lab, namespace: &Namespace) -> Self {
+        Bird::start_extended(lab, namespace)
+    }
     fn stop(&mut self) {
         Bird::stop(self);
+    }
+    fn shown(&self, address: &str) -> String {
+        self.ask(&format!("show route for {address} all")).unwrap_or_else(|text| text)
     }
 }
 
@@ -34,8 +44,18 @@ impl Upstream for Frr {
     fn start_calling(lab: &Lab, namespace: &Namespace, hosts: usize) -> Self {
         Frr::start_calling(lab, namespace, hosts)
     }
+    fn start_extended(lab: &Lab, namespace: &Namespace) -> Self {
+        Frr::start_extended(lab, namespace)
+    }
     fn stop(&mut self) {
         Frr::stop(self);
+    }
+    fn shown(&self, address: &str) -> String {
+        self.ask(&format!(
+            "show bgp {} unicast {address}",
+            if address.contains(':') { "ipv6" } else { "ipv4" }
+        ))
+        .unwrap_or_else(|text| text)
     }
 }
 
@@ -253,4 +273,78 @@ pub(crate) fn of_two_connections_one_stays<R: Upstream>(router_id: &str) {
             if seen == ["10.1.1.2"] { Ok(()) } else { Err(format!("{seen:?}")) }
         });
     }
+}
+
+fn over_ipv6(n: usize) -> String {
+    let own = format!("address = \"10.1.{n}.1\"");
+    anyvip_tests::agent_config(n).replace(&own, &format!("address = \"fd00:1:{n}::1\""))
+}
+
+/// Waits for this next hop in the router's kernel, and then for an answer through it.
+#[track_caller]
+fn wait_forwarded<R: Upstream>(fabric: &Fabric, router: &R, address: &str, next_hop: &str) {
+    wait_until(LONG, || {
+        let seen = fabric.router.next_hops(address);
+        if seen == [next_hop] { Ok(()) } else { Err(format!("{seen:?}; {}", router.shown(address))) }
+    });
+    wait_until(LONG, || match fabric.answer(&fabric.client, address).as_deref() {
+        Some("h1") => Ok(()),
+        other => Err(format!("{other:?} answers at {address}; {}", router.shown(address))),
+    });
+}
+
+pub(crate) fn either_session_carries_traffic_of_both_families<R: Upstream>() {
+    let fabric = Fabric::new(binaries!(), 2);
+    let router = R::start(&fabric.lab, &fabric.router);
+    let _service = fabric.service(1);
+    let agent = fabric.agent_with(1, &over_ipv6(1));
+    wait_forwarded(&fabric, &router, VIP4, "10.1.1.2");
+    wait_forwarded(&fabric, &router, VIP6, "fd00:1:1::2");
+    drop(agent);
+    wait_until(LONG, || match fabric.router.next_hops(VIP4).len() + fabric.router.next_hops(VIP6).len() {
+        0 => Ok(()),
+        left => Err(format!("{left} routes left")),
+    });
+    let files = AgentFiles::new(&fabric.lab, "over-ipv4", &anyvip_tests::agent_config(1));
+    let _agent = Agent::start(&fabric.lab, fabric.host(1), files);
+    wait_forwarded(&fabric, &router, VIP4, "10.1.1.2");
+    wait_forwarded(&fabric, &router, VIP6, "fd00:1:1::2");
+}
+
+/// Takes all IPv4 from the link between the router and host 1, but for a route back to the clients.
+fn only_ipv6(fabric: &Fabric) {
+    fabric.host(1).ip("address del 10.1.1.2/24 dev eth0");
+    fabric.router.ip("address del 10.1.1.1/24 dev h1");
+    fabric.host(1).ip("route replace 0.0.0.0/0 via inet6 fd00:1:1::1 dev eth0");
+}
+
+pub(crate) fn a_link_without_ipv4_carries_ipv4<R: Upstream>() {
+    let fabric = Fabric::new(binaries!(), 1);
+    only_ipv6(&fabric);
+    let router = R::start_extended(&fabric.lab, &fabric.router);
+    let _service = fabric.service(1);
+    let agent = fabric.agent_with(1, &over_ipv6(1));
+    wait_forwarded(&fabric, &router, VIP4, "fd00:1:1::2");
+    wait_forwarded(&fabric, &router, VIP6, "fd00:1:1::2");
+    let status = agent.status();
+    assert_eq!(vip(&status, VIP4)["peers"][0]["attributes"]["next_hop"], "fd00:1:1::2");
+    assert_eq!(fabric.host(1).sysctl("net/ipv4/conf/eth0/arp_ignore"), "1", "guarded all the same");
+    agent.run("drain", &["web"]);
+    wait_until(LONG, || match fabric.router.next_hops(VIP4).as_slice() {
+        [] => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
+}
+
+pub(crate) fn a_router_that_takes_no_ipv6_next_hop_is_named<R: Upstream>() {
+    let fabric = Fabric::new(binaries!(), 1);
+    only_ipv6(&fabric);
+    let router = R::start(&fabric.lab, &fabric.router);
+    let _service = fabric.service(1);
+    let agent = fabric.agent_with(1, &over_ipv6(1));
+    wait_forwarded(&fabric, &router, VIP6, "fd00:1:1::2");
+    agent.wait_status("NoNextHop", |status| vip(status, VIP4)["peers"][0]["reason"] == "NoNextHop");
+    assert!(fabric.router.next_hops(VIP4).is_empty());
+    let text = agent.run("explain", &["web"]);
+    assert!(text.contains("eth0") && text.contains("no IPv4 address"), "{text}");
 }

@@ -61,6 +61,13 @@ impl Bird {
         Bird::with(lab, namespace, &calling(hosts))
     }
 
+    /// The same as [`start`](Self::start), and it takes IPv4 routes with an IPv6 next hop (RFC 8950).
+    #[track_caller]
+    pub fn start_extended(lab: &Lab, namespace: &Namespace) -> Self {
+        let extended = "ipv4 { import all; export none; extended next hop on; };";
+        Bird::with(lab, namespace, &CONFIG.replace("ipv4 { import all; export none; };", extended))
+    }
+
     fn with(lab: &Lab, namespace: &Namespace, config: &str) -> Self {
         let config = lab.scratch().write("bird/bird.conf", config);
         let folder = config.parent().expect("a file is in a folder").to_owned();

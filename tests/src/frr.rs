@@ -77,6 +77,14 @@ impl Frr {
         Frr::with(lab, namespace, &calling(hosts))
     }
 
+    /// The same as [`start`](Self::start), and it takes IPv4 routes with an IPv6 next hop (RFC 8950).
+    #[track_caller]
+    pub fn start_extended(lab: &Lab, namespace: &Namespace) -> Self {
+        let timers = " neighbor HOSTS timers 3 9\n";
+        let extended = format!("{timers} neighbor HOSTS capability extended-nexthop\n");
+        Frr::with(lab, namespace, &CONFIG.replace(timers, &extended))
+    }
+
     fn with(lab: &Lab, namespace: &Namespace, config: &str) -> Self {
         let config = lab.scratch().write("frr/frr.conf", config);
         lab.scratch().write("frr/vtysh.conf", "");
