@@ -312,3 +312,64 @@ fn every_command_in_scripts_can_be_run() {
         }
     }
 }
+
+/// Files that a page names: targets of its links, and paths in backticks that begin with a folder of the project.
+fn named_files(page: &str, text: &str) -> Vec<PathBuf> {
+    let folders: BTreeSet<String> = fs::read_dir(root())
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let beside = root().join(page).parent().unwrap().to_owned();
+    let links = text
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split([')', '#']).next())
+        .filter(|link| !link.is_empty() && !link.contains("://"))
+        .map(|link| beside.join(link));
+    let paths = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.split_once('/').is_some_and(|(first, _)| folders.contains(first)))
+        .filter(|word| !word.contains(['*', '{', ' ', '…']))
+        .map(|word| root().join(word));
+    links.chain(paths).collect()
+}
+
+#[test]
+fn every_file_that_the_documentation_names_is_there() {
+    let mut found = Vec::new();
+    let mut seen = 0;
+    for (page, text) in texts().into_iter().filter(|(path, _)| path.ends_with(".md")) {
+        for file in named_files(&page, &text) {
+            seen += 1;
+            if !file.exists() {
+                found.push(format!("{page}: {}", file.strip_prefix(root()).unwrap_or(&file).display()));
+            }
+        }
+    }
+    assert!(seen > 50, "only {seen} names of files found: this test does not read what it should");
+    none("named in the documentation, but not there", found);
+}
+
+/// The numbers after each "RFC " of a text.
+fn rfcs(text: &str) -> BTreeSet<u32> {
+    text.split("RFC ")
+        .skip(1)
+        .filter_map(|rest| rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok())
+        .collect()
+}
+
+#[test]
+fn every_rfc_that_protocol_code_cites_is_on_the_page_of_rfcs() {
+    let page = fs::read_to_string(root().join("docs/rfc-coverage.md")).unwrap();
+    let known: BTreeSet<u32> =
+        page.split(|letter: char| !letter.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect();
+    let mut found = Vec::new();
+    for (path, text) in sources().into_iter().filter(|(path, _)| path.starts_with("protocols/")) {
+        found.extend(rfcs(&text).difference(&known).map(|rfc| format!("{path}: RFC {rfc}")));
+    }
+    none("cited in protocols/, but not in docs/rfc-coverage.md", found);
+}
