@@ -28,11 +28,13 @@ const PURE: &[(&str, &[&str])] = &[
             "xxhash-rust",
         ],
     ),
+    ("anyvip-ecmp", &["anyvip-machine", "serde", "thiserror"]),
     (
         "anyvip-virtual",
         &[
             "anyvip-bgp",
             "anyvip-core",
+            "anyvip-ecmp",
             "anyvip-machine",
             "ipnet",
             "serde",
@@ -47,7 +49,7 @@ const PURE: &[(&str, &[&str])] = &[
 const IMPURE: &[(&str, &[&str])] = &[
     ("anyvip-io", &["anyvip-bgp", "anyvip-machine"]),
     ("anyvip", &["anyvip-bgp", "anyvip-core", "anyvip-io", "anyvip-machine"]),
-    ("anyvip-sim", &["anyvip-bgp", "anyvip-io", "anyvip-machine", "anyvip-virtual"]),
+    ("anyvip-sim", &["anyvip-bgp", "anyvip-ecmp", "anyvip-io", "anyvip-machine", "anyvip-virtual"]),
 ];
 
 /// Lines of a file without its tests: look hard, and refused.
