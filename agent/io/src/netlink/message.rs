@@ -24,6 +24,7 @@ pub(super) mod kind {
     pub(in crate::netlink) const NEW_NEXTHOP: u16 = 104;
     pub(in crate::netlink) const DELETE_NEXTHOP: u16 = 105;
     pub(in crate::netlink) const GET_NEXTHOP: u16 = 106;
+    pub(in crate::netlink) const GET_NEXTHOP_BUCKET: u16 = 118;
 }
 
 pub(super) const AF_UNSPEC: u8 = 0;

@@ -16,6 +16,7 @@ mod change;
 mod lab;
 mod message;
 mod monitor;
+mod multipath;
 mod nexthop;
 mod snapshot;
 mod socket;
@@ -24,5 +25,6 @@ mod tests;
 
 pub use change::{Netlink, VIP_PROTOCOL};
 pub use monitor::{Monitor, MonitorStats};
+pub use multipath::{Path, ResilientBucket, ResilientTable};
 pub use nexthop::RouteQuery;
 pub use snapshot::{Address, Hop, Ipv4Settings, Link, Route, Snapshot};

@@ -10,26 +10,26 @@ use super::message::{AF_UNSPEC, Message, Mode, attributes, family, ip_of, kind, 
 use super::snapshot::{Hop, via_of};
 use super::socket::{Refusal, RequestSocket};
 
-const NHA_ID: u16 = 1;
-const NHA_GROUP: u16 = 2;
+pub(super) const NHA_ID: u16 = 1;
+pub(super) const NHA_GROUP: u16 = 2;
 const NHA_OIF: u16 = 5;
 const NHA_GATEWAY: u16 = 6;
 
-const RTA_DST: u16 = 1;
+pub(super) const RTA_DST: u16 = 1;
 const RTA_SRC: u16 = 2;
 const RTA_IIF: u16 = 3;
 const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
+pub(super) const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
-const RTA_VIA: u16 = 18;
+pub(super) const RTA_VIA: u16 = 18;
 const RTA_IP_PROTO: u16 = 27;
 const RTA_SPORT: u16 = 28;
 const RTA_DPORT: u16 = 29;
 const RTA_NH_ID: u16 = 30;
 
 const TABLE_MAIN: u8 = 254;
-const UNICAST: u8 = 1;
-const SCOPE_UNIVERSE: u8 = 0;
+pub(super) const UNICAST: u8 = 1;
+pub(super) const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_LINK: u8 = 253;
 const SCOPE_NOWHERE: u8 = 255;
 
@@ -66,23 +66,16 @@ impl Netlink {
             .await
     }
 
-    /// Makes or replaces a hash-threshold group of next-hop objects: (id, weight from 1 to 256), in this order, which
-    /// decides which flows go where.
+    /// Makes or replaces a hash-threshold group of next-hop objects: (id, weight from 1 to 256, or to 65,535 on Linux 6.12
+    /// and later), in this order, which decides which flows go where.
     ///
     /// # Errors
     /// When a member does not exist, or there is none.
     pub async fn replace_nexthop_group(&self, id: u32, members: &[(u32, u16)]) -> Result<(), Failure> {
-        let mut group = Vec::with_capacity(members.len() * 8);
-        for (member, weight) in members {
-            // struct nexthop_grp: id, weight − 1, 3 reserved bytes.
-            let weight = u8::try_from(weight.saturating_sub(1)).unwrap_or(u8::MAX);
-            group.extend_from_slice(&member.to_ne_bytes());
-            group.extend_from_slice(&[weight, 0, 0, 0]);
-        }
         let message =
             Message::new(kind::NEW_NEXTHOP, Mode::Replace, &nexthop_header(AF_UNSPEC, VIP_PROTOCOL))
                 .put_u32(NHA_ID, id)
-                .put(NHA_GROUP, &group);
+                .put(NHA_GROUP, &group_members(members));
         self.change(format!("cannot make next-hop group {id}"), message).await
     }
 
@@ -167,36 +160,58 @@ impl Netlink {
     pub async fn route_get(&self, query: RouteQuery) -> Result<Hop, Failure> {
         let what = format!("cannot look up the way from {} to {}", query.source, query.destination);
         let none = Failure::new(FailureKind::Other, format!("{what}: the kernel named no interface"));
-        self.run(what, move |socket| {
-            let bits = if query.destination.is_ipv4() { 32 } else { 128 };
-            let header = [family(query.destination), bits, bits, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-            let mut message = Message::new(kind::GET_ROUTE, Mode::Get, &header)
-                .put_ip(RTA_DST, query.destination)
-                .put_ip(RTA_SRC, query.source)
-                .put(RTA_IP_PROTO, &[query.protocol])
-                .put(RTA_SPORT, &query.source_port.to_be_bytes())
-                .put(RTA_DPORT, &query.destination_port.to_be_bytes());
-            if let Some(input) = query.input {
-                message = message.put_u32(RTA_IIF, input);
-            }
-            let mut hop = None;
-            socket.ask(message, |payload| {
-                let (mut gateway, mut interface) = (None, None);
-                for (kind, value) in attributes(payload.get(12..).unwrap_or_default()) {
-                    match kind {
-                        RTA_GATEWAY => gateway = ip_of(value),
-                        RTA_VIA => gateway = via_of(value),
-                        RTA_OIF => interface = u32_of(value),
-                        _ => {}
-                    }
-                }
-                hop = interface.map(|interface| Hop { gateway, interface });
-            })?;
-            Ok(hop)
-        })
-        .await?
-        .ok_or(none)
+        self.run(what, move |socket| way(socket, &query)).await?.ok_or(none)
     }
+
+    /// The same for many flows, in their order; `None` where the kernel named no interface.
+    ///
+    /// # Errors
+    /// `Unreachable` when one has no route.
+    pub async fn routes_get(&self, queries: Vec<RouteQuery>) -> Result<Vec<Option<Hop>>, Failure> {
+        self.run("cannot look up the ways of flows".to_owned(), move |socket| {
+            queries.iter().map(|query| way(socket, query)).collect()
+        })
+        .await
+    }
+}
+
+fn way(socket: &mut RequestSocket, query: &RouteQuery) -> Result<Option<Hop>, Refusal> {
+    let bits = if query.destination.is_ipv4() { 32 } else { 128 };
+    let header = [family(query.destination), bits, bits, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut message = Message::new(kind::GET_ROUTE, Mode::Get, &header)
+        .put_ip(RTA_DST, query.destination)
+        .put_ip(RTA_SRC, query.source)
+        .put(RTA_IP_PROTO, &[query.protocol])
+        .put(RTA_SPORT, &query.source_port.to_be_bytes())
+        .put(RTA_DPORT, &query.destination_port.to_be_bytes());
+    if let Some(input) = query.input {
+        message = message.put_u32(RTA_IIF, input);
+    }
+    let mut hop = None;
+    socket.ask(message, |payload| {
+        let (mut gateway, mut interface) = (None, None);
+        for (kind, value) in attributes(payload.get(12..).unwrap_or_default()) {
+            match kind {
+                RTA_GATEWAY => gateway = ip_of(value),
+                RTA_VIA => gateway = via_of(value),
+                RTA_OIF => interface = u32_of(value),
+                _ => {}
+            }
+        }
+        hop = interface.map(|interface| Hop { gateway, interface });
+    })?;
+    Ok(hop)
+}
+
+/// An array of `struct nexthop_grp`: id, low and high byte of weight − 1, two reserved bytes.
+pub(super) fn group_members(members: &[(u32, u16)]) -> Vec<u8> {
+    let mut group = Vec::with_capacity(members.len() * 8);
+    for (member, weight) in members {
+        let [low, high] = weight.saturating_sub(1).to_le_bytes();
+        group.extend_from_slice(&member.to_ne_bytes());
+        group.extend_from_slice(&[low, high, 0, 0]);
+    }
+    group
 }
 
 /// The hops of a next-hop object, or of a group's members.
@@ -228,12 +243,12 @@ fn nexthop(socket: &mut RequestSocket, id: u32) -> Result<(Option<Hop>, Vec<u32>
 }
 
 /// `struct nhmsg`.
-fn nexthop_header(family: u8, protocol: u8) -> [u8; 8] {
+pub(super) fn nexthop_header(family: u8, protocol: u8) -> [u8; 8] {
     [family, 0, protocol, 0, 0, 0, 0, 0]
 }
 
 /// `struct rtmsg` for the main table.
-fn route_header(destination: IpNet, protocol: u8, scope: u8, kind: u8) -> [u8; 12] {
+pub(super) fn route_header(destination: IpNet, protocol: u8, scope: u8, kind: u8) -> [u8; 12] {
     let family = family(destination.addr());
     [family, destination.prefix_len(), 0, 0, TABLE_MAIN, protocol, scope, kind, 0, 0, 0, 0]
 }

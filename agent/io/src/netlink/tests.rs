@@ -392,3 +392,83 @@ fn bridges_take_ports_and_let_them_go() {
         assert_eq!(netlink.create_bridge("br0").await.unwrap_err().kind, FailureKind::AlreadyExists);
     });
 }
+
+#[test]
+fn a_route_without_objects_takes_the_same_next_hop_many_times_and_keeps_their_order() {
+    inside(|| async {
+        shell("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
+        let netlink = Netlink::open().unwrap();
+        let (left, right) = veth(&netlink).await;
+        netlink.add_address(left, ip("10.1.0.1"), 24).await.unwrap();
+        netlink.add_address(left, ip("2001:db8:1::1"), 64).await.unwrap();
+        netlink.add_address(right, ip("10.3.0.1"), 24).await.unwrap();
+        let cases = [
+            ("192.0.2.0/24", "192.0.2.53", "10.3.0.9", ["10.1.0.11", "10.1.0.12"]),
+            ("2001:db8:53::/64", "2001:db8:53::1", "2001:db8:3::9", ["2001:db8:1::11", "2001:db8:1::12"]),
+        ];
+        for (prefix, destination, source, gateways) in cases {
+            let path = |gateway: &str, weight| Path { gateway: ip(gateway), interface: left, weight };
+            let prefix = prefix.parse().unwrap();
+            // IPv6 takes a gateway once in a route.
+            let repeated = if ip(source).is_ipv4() { 500 } else { 1 };
+            let mut paths = vec![path(gateways[0], 1); repeated];
+            paths.push(path(gateways[1], 256));
+            netlink.replace_multipath_route(prefix, &paths, VIP_PROTOCOL).await.unwrap();
+            let query = |source_port| RouteQuery {
+                destination: ip(destination),
+                source: ip(source),
+                input: Some(right),
+                protocol: 17,
+                source_port,
+                destination_port: 53,
+            };
+            let hops = netlink.routes_get((0..500).map(query).collect()).await.unwrap();
+            assert_eq!(hops.len(), 500);
+            assert!(hops.iter().flatten().filter(|hop| hop.interface == left).count() == 500, "{hops:?}");
+            netlink.replace_multipath_route(prefix, &paths[..1], VIP_PROTOCOL).await.unwrap();
+            let hops = netlink.routes_get(vec![query(7)]).await.unwrap();
+            assert_eq!(hops[0].as_ref().and_then(|hop| hop.gateway), Some(ip(gateways[0])));
+        }
+        let nowhere = RouteQuery {
+            destination: ip("203.0.113.1"),
+            source: ip("10.3.0.9"),
+            input: Some(right),
+            protocol: 17,
+            source_port: 1,
+            destination_port: 1,
+        };
+        let failure = netlink.routes_get(vec![nowhere]).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Unreachable, "{failure}");
+    });
+}
+
+#[test]
+fn a_resilient_group_shows_its_buckets_and_moves_only_those_of_a_member_that_leaves() {
+    inside(|| async {
+        let netlink = Netlink::open().unwrap();
+        let (left, _) = veth(&netlink).await;
+        netlink.add_address(left, ip("10.1.0.1"), 24).await.unwrap();
+        for id in 1..=3_u8 {
+            let gateway = IpAddr::from([10, 1, 0, 10 + id]);
+            netlink.replace_nexthop(id.into(), gateway, left).await.unwrap();
+        }
+        let table =
+            ResilientTable { buckets: 999, idle: Duration::from_secs(120), unbalanced: Duration::ZERO };
+        netlink.replace_resilient_group(10, &[(1, 1), (2, 1), (3, 1)], table).await.unwrap();
+        let before = netlink.resilient_buckets(10).await.unwrap();
+        assert!(before.iter().map(|bucket| bucket.index).eq(0..999));
+        for id in 1..=3 {
+            assert_eq!(before.iter().filter(|bucket| bucket.nexthop == id).count(), 333);
+        }
+        netlink.replace_resilient_group(10, &[(1, 1), (3, 1)], table).await.unwrap();
+        let after = netlink.resilient_buckets(10).await.unwrap();
+        for (before, after) in before.iter().zip(&after) {
+            assert!(before.nexthop == after.nexthop || before.nexthop == 2);
+        }
+        assert!(after.iter().all(|bucket| bucket.nexthop != 2));
+        // Another number of buckets is refused, and no group has none.
+        let other = ResilientTable { buckets: 5, ..table };
+        assert!(netlink.replace_resilient_group(10, &[(1, 1)], other).await.is_err());
+        assert!(netlink.resilient_buckets(77).await.is_err());
+    });
+}
