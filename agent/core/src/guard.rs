@@ -116,7 +116,7 @@ impl ArpGuard {
             None => ArpState::Guarded,
             Some(uplink) => {
                 let why = uplink.attempt.refusal().map(|failure| format!(": {failure}")).unwrap_or_default();
-                ArpState::NotGuarded(format!("{} would answer ARP for it{why}", uplink.name))
+                ArpState::NotGuarded(format!("{} would answer ARP for a VIP{why}", uplink.name))
             }
         }
     }
