@@ -1,6 +1,7 @@
 //! How anyvip touches Linux. Thin parts that a driver (the daemon, the simulator) puts together in a tokio
 //! `current_thread` runtime; nothing here decides anything.
 //!
+//! - [`bfd`]: BFD sessions on a thread of their own; takes what is wanted, gives back what happened.
 //! - [`clock`]: the one place that turns machine time into timers.
 //! - [`connections`]: the TCP connections of a BGP speaker; takes its actions, gives back its events.
 //! - [`netlink`]: addresses, links, routes and next hops; a [`netlink::Monitor`] that shows the host as one value.
@@ -13,6 +14,7 @@
 //! No type of a netlink or socket library appears in a public signature. `unsafe` lives in `sys/`, one file per subject.
 #![deny(unsafe_code)]
 
+pub mod bfd;
 pub mod capabilities;
 pub mod child;
 pub mod clock;

@@ -21,7 +21,7 @@ mod nexthop;
 mod snapshot;
 mod socket;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use change::{Netlink, VIP_PROTOCOL};
 pub use monitor::{Monitor, MonitorStats};

@@ -12,7 +12,7 @@ use crate::Namespace;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs `story` inside a new namespace in which `lo` is up. Not root: says so, and fails where CI counts on it.
-pub(super) fn inside<F: Future<Output = ()>>(story: impl FnOnce() -> F + Send) {
+pub(crate) fn inside<F: Future<Output = ()>>(story: impl FnOnce() -> F + Send) {
     if !nix::unistd::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "CI must run this as root");
         println!("skipped: needs root for a network namespace");

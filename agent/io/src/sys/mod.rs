@@ -4,3 +4,4 @@
 pub(crate) mod exec;
 pub(crate) mod pidfd;
 pub(crate) mod readiness;
+pub(crate) mod scheduling;
