@@ -378,3 +378,14 @@ fn every_rfc_that_protocol_code_cites_is_on_the_page_of_rfcs() {
     }
     none("cited in protocols/, but not in docs/rfc-coverage.md", found);
 }
+
+#[test]
+fn every_bug_for_the_mutation_score_still_has_its_place() {
+    let list = anyvip_tests::mutants::of(&root()).unwrap();
+    assert!(list.len() >= 30, "only {} bugs", list.len());
+    let place = |mutant: &anyvip_tests::mutants::Mutant| {
+        let source = fs::read_to_string(root().join(&mutant.file)).unwrap_or_default();
+        mutant.put_into(&source).err()
+    };
+    none("tests/mutants.txt", list.iter().filter_map(place).collect());
+}

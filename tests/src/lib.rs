@@ -17,6 +17,7 @@ mod bird;
 mod fabric;
 mod frr;
 mod lab;
+pub mod mutants;
 mod need;
 mod process;
 mod scratch;
