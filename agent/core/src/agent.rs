@@ -180,6 +180,21 @@ impl Agent {
         mine.into_iter().flatten().min()
     }
 
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Sessions, and what each peer was told (its Adj-RIB-Out).
+    pub fn speaker(&self) -> &Speaker {
+        &self.speaker
+    }
+
+    /// What each peer shall know, as decided last; only peers with a session.
+    pub fn announcements(&self) -> &Announcements {
+        &self.announced
+    }
+
     fn start(&mut self, now: Time, out: &mut Vec<Action>) {
         if std::mem::replace(&mut self.started, true) {
             return;

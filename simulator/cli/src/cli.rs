@@ -58,9 +58,12 @@ pub(crate) struct Run {
     /// What happens in it [default: NAME.scenario.yml beside the lab].
     #[arg(long, value_name = "FILE")]
     pub(crate) scenario: Option<PathBuf>,
-    /// What the lab is made of: netns, network namespaces of this kernel.
+    /// What the lab is made of: netns, network namespaces of this kernel; virtual, the same agent in virtual time.
     #[arg(long, default_value = "netns", value_name = "NAME")]
     pub(crate) backend: String,
+    /// Everything that is random in a virtual lab comes from this number [default: 1].
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
     /// The agent [default: anyvip beside this program, else in PATH].
     #[arg(long, value_name = "PATH")]
     pub(crate) agent: Option<PathBuf>,

@@ -6,6 +6,7 @@
 //! - [`main`]: the command line (`cli`), one file per command: `run`, `up` (with `down` and `exec`), `node`, `service`.
 //! - `bench`: a lab built: one child process a node, each in a namespace of its own, and the cables between them.
 //! - `play`: a scenario played on a bench; `report`, `journal`: for people, for programs.
+//! - `virtual_lab`: the same scenarios in virtual time; `words`: what both backends say.
 //! - `node`: what happens inside a node: its network, its role, the orders of the lab (`control`).
 //! - `traffic`: the client's flows.
 //!
@@ -36,6 +37,8 @@ mod service;
 mod status;
 mod traffic;
 mod up;
+mod virtual_lab;
+mod words;
 
 /// The program `anyvip-sim`.
 pub fn main() -> ExitCode {

@@ -14,7 +14,7 @@ use crate::folder::{self, Folder};
 use crate::journal::Journal;
 use crate::report::Report;
 use crate::rootless::{self, Rights};
-use crate::{cli, clock, process};
+use crate::{cli, clock, process, virtual_lab};
 
 /// What ended a lab early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,16 +35,17 @@ pub(crate) fn main(arguments: &cli::Run) -> ExitCode {
 }
 
 fn prepare_and_run(arguments: &cli::Run) -> Result<ExitCode, String> {
-    if arguments.backend != "netns" {
-        return Err(format!("backend `{}` is not in this version (netns is)", arguments.backend));
+    match (arguments.backend.as_str(), arguments.seed) {
+        ("virtual", seed) => return virtual_lab::run(arguments, seed.unwrap_or(1)),
+        ("netns", None) => {}
+        ("netns", Some(_)) => {
+            return Err("--seed means nothing to real kernels; it needs --backend virtual".to_owned());
+        }
+        (other, _) => return Err(format!("there is no backend `{other}` (netns, virtual)")),
     }
     let lab_file = absolute(&arguments.lab)?;
     let lab = read_lab(&arguments.lab)?;
-    let scenario_file = match &arguments.scenario {
-        Some(file) => file.clone(),
-        None => arguments.lab.with_file_name(format!("{}.scenario.yml", lab.name)),
-    };
-    let scenario = read_scenario(&scenario_file, &lab)?;
+    let scenario = read_scenario(&scenario_file(arguments, &lab), &lab)?;
     if scenario.needs_nft() && process::find_program("nft").is_none() {
         return Err(
             "the step `loss` needs the program `nft` (package nftables), which is not here".to_owned()
@@ -78,15 +79,24 @@ fn prepare_and_run(arguments: &cli::Run) -> Result<ExitCode, String> {
             Err(signal) => return Ok(interrupted(signal)),
         };
         let met = outcome.stopped.is_none() && outcome.verdicts.iter().all(|verdict| verdict.met);
-        if let Some(path) = &arguments.json {
-            let text = outcome.journal.finish(clock::now(), outcome.verdicts);
-            std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
-        }
+        write_journal(arguments, outcome.journal.finish(clock::now(), outcome.verdicts))?;
         Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     };
     let code = block_on(work);
     process::reap(Duration::from_secs(2));
     code
+}
+
+/// The scenario that was named, or the lab's own.
+pub(crate) fn scenario_file(arguments: &cli::Run, lab: &Lab) -> PathBuf {
+    let own = || arguments.lab.with_file_name(format!("{}.scenario.yml", lab.name));
+    arguments.scenario.clone().unwrap_or_else(own)
+}
+
+/// Writes the time line, if it is wanted.
+pub(crate) fn write_journal(arguments: &cli::Run, text: String) -> Result<(), String> {
+    let Some(path) = &arguments.json else { return Ok(()) };
+    std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// One thread: children die with the thread that started them.
@@ -128,6 +138,15 @@ fn interrupted(signal: Signal) -> ExitCode {
 }
 
 fn summary(lab: &Lab, agent: &Path, rights: Rights) -> String {
+    let how = match rights {
+        Rights::Root => "as root",
+        Rights::UserNamespace => "rootless, in a user namespace",
+    };
+    format!("{}; agent {}; {how}", size(lab), agent.display())
+}
+
+/// `1 router, 4 servers, 1 client, 5 links`.
+pub(crate) fn size(lab: &Lab) -> String {
     let count = |number: usize, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
     let parts = [
         count(lab.names(Role::is_router).len(), "router"),
@@ -135,11 +154,7 @@ fn summary(lab: &Lab, agent: &Path, rights: Rights) -> String {
         count(lab.names(Role::is_client).len(), "client"),
         count(lab.links.len(), "link"),
     ];
-    let how = match rights {
-        Rights::Root => "as root",
-        Rights::UserNamespace => "rootless, in a user namespace",
-    };
-    format!("{}; agent {}; {how}", parts.join(", "), agent.display())
+    parts.join(", ")
 }
 
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, String> {
@@ -160,12 +175,12 @@ pub(crate) fn read_lab(path: &Path) -> Result<Lab, String> {
     accept(lab, &diagnostics)
 }
 
-fn read_scenario(path: &Path, lab: &Lab) -> Result<Scenario, String> {
+pub(crate) fn read_scenario(path: &Path, lab: &Lab) -> Result<Scenario, String> {
     let (scenario, diagnostics) = Scenario::read(&path.to_string_lossy(), &read(path)?, lab);
     accept(scenario, &diagnostics)
 }
 
-fn read(path: &Path) -> Result<String, String> {
+pub(crate) fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 

@@ -5,6 +5,7 @@
 //! - [`lab`]: a containerlab topology file, read into nodes with roles, addresses and links.
 //! - [`scenario`]: traffic and steps, read from YAML and checked against the lab before anything starts.
 //! - [`router`]: the embedded router, a machine like all others.
+//! - [`world`]: hosts with the real agent, routers, cables and people in virtual time; the virtual backend.
 //! - [`observation`]: what was seen, and the verdict on each expectation.
 //! - [`diagnostic`], [`yaml`]: all errors of a file at once, each with its line and column.
 //!
@@ -17,4 +18,5 @@ pub mod lab;
 pub mod observation;
 pub mod router;
 pub mod scenario;
+pub mod world;
 pub mod yaml;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyvip_io::netlink::Netlink;
 use anyvip_virtual::lab::{Exec, Lab, Node, Role};
+use anyvip_virtual::router::RouterConfig;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
@@ -242,7 +243,7 @@ impl Running {
     async fn begin(&mut self) -> Result<(), String> {
         match self.node.role.clone() {
             Role::Router(role) => {
-                let config = router::config(&self.lab, &self.options.name, &role);
+                let config = RouterConfig::of(&self.lab, &self.options.name, &role);
                 router::run(config, u64::from(role.hash_seed), self.outbox.clone()).await
             }
             Role::Agent(_) => {

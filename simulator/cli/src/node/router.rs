@@ -3,50 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyvip_bgp::wire::Notification;
-use anyvip_bgp::{Action as Bgp, DownReason, PeerName};
+use anyvip_bgp::Action as Bgp;
 use anyvip_io::netlink::{Monitor, Netlink, Snapshot};
 use anyvip_io::{Clock, Connections};
 use anyvip_machine::{Failure, FailureKind, Seed};
-use anyvip_virtual::lab::{Lab, RouterRole};
-use anyvip_virtual::router::{Action, Event, Hop, NeighbourConfig, Router, RouterConfig};
+use anyvip_virtual::router::{Action, Event, Hop, Router, RouterConfig};
 use ipnet::IpNet;
 
 use super::Outbox;
 use crate::clock;
 use crate::control::Message;
+use crate::words;
 
-/// RFC 4271 §6.5.
-const HOLD_TIMER_EXPIRED: u8 = 4;
 /// RTPROT_BGP.
 const BGP: u8 = 186;
 /// First ids of this module's next-hop objects and groups.
 const NEXTHOP_IDS: u32 = 0x5300_0000;
 const GROUP_IDS: u32 = 0x5400_0000;
-
-/// The router of the lab file, as a machine wants it.
-pub(crate) fn config(lab: &Lab, name: &str, role: &RouterRole) -> RouterConfig {
-    let addresses = lab.nodes.get(name).map(|node| node.addresses.clone()).unwrap_or_default();
-    let neighbours = lab.neighbours(name).into_iter().map(|neighbour| {
-        let own = addresses.get(&neighbour.interface).into_iter().flatten().map(IpNet::addr).collect();
-        let is_router = lab.nodes.get(&neighbour.name).is_some_and(|node| node.role.is_router());
-        let config = NeighbourConfig {
-            address: neighbour.address,
-            asn: neighbour.asn,
-            interface: neighbour.interface,
-            connect: neighbour.connect,
-            readvertise: role.readvertise && is_router,
-            own,
-        };
-        (PeerName(neighbour.name), config)
-    });
-    RouterConfig {
-        asn: role.asn,
-        router_id: role.router_id,
-        hold_time: role.hold_time,
-        neighbours: neighbours.collect(),
-    }
-}
 
 /// Runs until dropped; an error means that it could not begin.
 pub(crate) async fn run(config: RouterConfig, seed: u64, outbox: Outbox) -> Result<(), String> {
@@ -145,7 +118,7 @@ impl Driver {
                     self.outbox.say(Message::Session { peer: peer.0, up: true, text: String::new(), at });
                 }
                 Action::SessionDown { peer, was_established: true, reason } => {
-                    let (text, at) = (words(&reason), clock::now());
+                    let (text, at) = (words::end_of_session(&reason), clock::now());
                     self.outbox.say(Message::Session { peer: peer.0, up: false, text, at });
                 }
                 // Attempts before the other end is there are nothing to report.
@@ -153,20 +126,6 @@ impl Driver {
                 Action::Notice { text } => self.outbox.say(Message::Trouble { text }),
             }
         }
-    }
-}
-
-fn words(reason: &DownReason) -> String {
-    let said =
-        |notification: &Notification| format!("NOTIFICATION {}/{}", notification.code, notification.subcode);
-    match reason {
-        DownReason::Connection(failure) => failure.text.clone(),
-        DownReason::PeerSaid(notification) => format!("it sent {}", said(notification)),
-        DownReason::WeSaid(notification) if notification.code == HOLD_TIMER_EXPIRED => {
-            "the hold time ended".to_owned()
-        }
-        DownReason::WeSaid(notification) => format!("we sent {}", said(notification)),
-        DownReason::SendHoldTimerExpired => "it took nothing for too long".to_owned(),
     }
 }
 

@@ -112,6 +112,11 @@ impl LocRib {
         (former != hops).then_some(hops)
     }
 
+    /// What each peer has told us of a prefix.
+    pub fn learned(&self, prefix: &IpNet) -> impl Iterator<Item = (&PeerName, &Learned)> {
+        self.learned.get(prefix).into_iter().flatten()
+    }
+
     /// Next hops in use, by prefix.
     pub fn installed(&self) -> &BTreeMap<IpNet, Vec<Hop>> {
         &self.installed

@@ -17,6 +17,8 @@ use anyvip_machine::{Seed, Time};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::lab::{Lab, RouterRole};
+
 mod loc_rib;
 
 pub use loc_rib::{Learned, LocRib, MULTIPATH_LIMIT};
@@ -77,6 +79,28 @@ pub struct RouterConfig {
     pub neighbours: BTreeMap<PeerName, NeighbourConfig>,
 }
 
+impl RouterConfig {
+    /// The router of a lab file, as a machine wants it.
+    pub fn of(lab: &Lab, name: &str, role: &RouterRole) -> RouterConfig {
+        let addresses = lab.nodes.get(name).map(|node| node.addresses.clone()).unwrap_or_default();
+        let neighbours = lab.neighbours(name).into_iter().map(|neighbour| {
+            let own = addresses.get(&neighbour.interface).into_iter().flatten().map(IpNet::addr).collect();
+            let is_router = lab.nodes.get(&neighbour.name).is_some_and(|node| node.role.is_router());
+            let config = NeighbourConfig {
+                address: neighbour.address,
+                asn: neighbour.asn,
+                interface: neighbour.interface,
+                connect: neighbour.connect,
+                readvertise: role.readvertise && is_router,
+                own,
+            };
+            (PeerName(neighbour.name), config)
+        });
+        let (asn, router_id, hold_time) = (role.asn, role.router_id, role.hold_time);
+        RouterConfig { asn, router_id, hold_time, neighbours: neighbours.collect() }
+    }
+}
+
 /// A neighbour as meant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NeighbourConfig {
@@ -135,20 +159,52 @@ impl Router {
                 }
             }
         }
+        self.work_off(now, &mut turn);
+        turn.actions
+    }
+
+    /// What the speaker is asked, and what follows from it.
+    fn work_off(&mut self, now: Time, turn: &mut Turn) {
         while let Some(event) = turn.asked.pop_front() {
             for action in self.speaker.handle(now, event) {
-                self.learn(action, &mut turn);
+                self.learn(action, turn);
             }
             if turn.asked.is_empty() {
-                self.settle(&mut turn);
+                self.settle(turn);
             }
         }
-        turn.actions
     }
 
     /// When to call `handle` with [`Event::DeadlineReached`].
     pub fn next_deadline(&self) -> Option<Time> {
         self.speaker.next_deadline()
+    }
+
+    /// Sessions, Adj-RIB-In and Adj-RIB-Out of each neighbour.
+    pub fn speaker(&self) -> &Speaker {
+        &self.speaker
+    }
+
+    /// All routes that were learned, and what was chosen.
+    pub fn rib(&self) -> &LocRib {
+        &self.rib
+    }
+
+    /// Loses all routes of a neighbour (or of all) while the sessions stand: a bug that routers have had. The neighbour
+    /// does not know, and what it does not change it does not say again.
+    #[must_use]
+    pub fn forget(&mut self, now: Time, peer: Option<&PeerName>) -> Vec<Action> {
+        let mut turn = Turn::default();
+        let peers: Vec<PeerName> = match peer {
+            Some(peer) => vec![peer.clone()],
+            None => self.sessions.keys().cloned().collect(),
+        };
+        for peer in peers {
+            turn.touched.extend(self.rib.forget(&peer));
+        }
+        self.settle(&mut turn);
+        self.work_off(now, &mut turn);
+        turn.actions
     }
 
     /// What is in use, by prefix.

@@ -1,0 +1,96 @@
+//! `anyvip-sim run --backend virtual`: the same lab and scenario in virtual time, reproducible by its seed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyvip_machine::Time;
+use anyvip_virtual::diagnostic::{Diagnostic, Place, Severity};
+use anyvip_virtual::lab::{Lab, Role};
+use anyvip_virtual::scenario::{Action, Disturbance, Scenario};
+use anyvip_virtual::world::{Options, Tracing, World};
+
+use crate::cli;
+use crate::journal::Journal;
+use crate::report::Report;
+use crate::run::{read, read_lab, read_scenario, scenario_file, size, write_journal};
+
+mod clients;
+mod play;
+
+/// Runs a lab with its scenario. 0: all expectations met; 1: not, or refused.
+pub(crate) fn run(arguments: &cli::Run, seed: u64) -> Result<ExitCode, String> {
+    let lab = read_lab(&arguments.lab)?;
+    let scenario_file = scenario_file(arguments, &lab);
+    let scenario = read_scenario(&scenario_file, &lab)?;
+    let refused = refusals(&lab, &scenario, &scenario_file);
+    if !refused.is_empty() {
+        refused.iter().for_each(|one| eprintln!("{one}"));
+        return Err("nothing was started; --backend netns can do it".to_owned());
+    }
+    let configs = configs(&lab, &arguments.lab)?;
+    let world = World::from_lab(&lab, &configs, seed, Options { tracing: Tracing::Hash, notes: true })
+        .map_err(|error| format!("{}:{error}", arguments.lab.display()))?;
+    let report = Report::new(Time::ZERO);
+    report.title(&lab.name, &scenario.title, &format!("{}; in virtual time, seed {seed}", size(&lab)));
+    let journal = Journal::new(&lab.name, &scenario.title, Time::ZERO);
+    let outcome = play::play(&lab, &scenario, world, report, journal);
+    let met = outcome.stopped.is_none() && outcome.verdicts.iter().all(|verdict| verdict.met);
+    write_journal(arguments, outcome.journal.finish(outcome.ended, outcome.verdicts))?;
+    Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The agents' configuration files, by node.
+fn configs(lab: &Lab, lab_file: &Path) -> Result<BTreeMap<String, String>, String> {
+    let folder = lab_file.parent().unwrap_or(Path::new(""));
+    let mut configs = BTreeMap::new();
+    for (name, node) in &lab.nodes {
+        if let Role::Agent(agent) = &node.role
+            && let Some(outside) = node.outside(&agent.config)
+        {
+            configs.insert(name.clone(), read(&folder.join(outside))?);
+        }
+    }
+    Ok(configs)
+}
+
+/// Steps that only real kernels can do.
+fn refusals(lab: &Lab, scenario: &Scenario, file: &Path) -> Vec<Diagnostic> {
+    let refuse = |place: Place, text: String| Diagnostic {
+        file: file.display().to_string(),
+        place,
+        severity: Severity::Error,
+        text,
+    };
+    let steps = scenario.steps.iter().filter_map(|step| match &step.action {
+        Action::Disturb(Disturbance::Sysctl { node, key, value }) => {
+            let agent = lab.nodes.get(node).is_some_and(|node| node.role.is_agent());
+            let text = match World::check_sysctl(key, value) {
+                Ok(()) if agent => return None,
+                Ok(()) => format!("sysctl: the virtual backend has sysctls of servers only, not of {node}"),
+                Err(text) => format!("sysctl: {text}"),
+            };
+            Some(refuse(step.place, text))
+        }
+        _ => None,
+    });
+    steps.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_only_real_kernels_can_do_is_refused_by_name_and_place() {
+        let topology = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topology");
+        let lab = read_lab(&topology.join("lan-arp.clab.yml")).unwrap();
+        let file = topology.join("lan-arp.scenario.yml");
+        let scenario = read_scenario(&file, &lab).unwrap();
+        let refused = refusals(&lab, &scenario, Path::new("lan-arp.scenario.yml"));
+        assert_eq!(refused.len(), 2, "{refused:?}");
+        let text = refused[0].to_string();
+        assert!(text.starts_with("lan-arp.scenario.yml:47:5: error: sysctl: "), "{text}");
+        assert!(text.contains("send_redirects"), "{text}");
+    }
+}
