@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyvip_bgp::{PeerName, PeerState, Speaker, SpeakerConfig};
 use anyvip_machine::{Seed, Time};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::announce;
 use crate::asks::Asks;
 use crate::boundary::{
     Action, Announcements, Command, Event, Fact, HealthState, Reply, RequestId, ServiceName, Start, Target,
@@ -174,6 +174,7 @@ impl Agent {
             self.vips.deadline(),
             self.store.deadline(),
             self.crash_loop.deadline(),
+            self.admin.deadline(),
             self.stop.deadline(),
             self.speaker.next_deadline(),
         ];
@@ -301,6 +302,7 @@ impl Agent {
             out.push(Action::Record(Fact::Lifecycle { text: "announcing may begin".to_owned() }));
             self.touched = true;
         }
+        self.touched |= self.admin.expire(now);
         if self.stop.deadline().is_some_and(|at| at <= now) {
             self.stop_expired(now, out);
         }
@@ -426,14 +428,24 @@ impl Agent {
             Ordered::Changed(names) => {
                 let word = if drained { "drained" } else { "put back" };
                 let list: Vec<&str> = names.iter().map(|name| name.0.as_str()).collect();
-                let text = match list.is_empty() {
+                let mut text = match list.is_empty() {
                     true => format!("nothing to do: {word} already"),
                     false => format!("{word}: {}", list.join(", ")),
                 };
+                let mut longest = Duration::ZERO;
                 for service in names {
                     let reason = reason.clone();
+                    let drain_time =
+                        self.config.services.get(&service).map_or(Duration::ZERO, |s| s.drain_time);
+                    if drained && !drain_time.is_zero() {
+                        self.admin.tell_until(service.clone(), now + drain_time);
+                        longest = longest.max(drain_time);
+                    }
                     out.push(Action::Record(Fact::AdminChanged { service, drained, reason }));
                     self.store.change();
+                }
+                if !longest.is_zero() {
+                    text.push_str(&format!("; told as draining for {longest:?}, then withdrawn"));
                 }
                 self.touched = true;
                 self.reply_when_written(request, text, out);
@@ -473,10 +485,16 @@ impl Agent {
         let Some(view) = self.view.take() else { return };
         let mut asks = Asks { now, store: &mut self.store, next_request: &mut self.next_request, out };
         self.guard.pursue(&view, self.vips.need_guard(), &mut asks);
-        let (peers, speaker) = (&self.peers, &self.speaker);
+        let (peers, speaker, announced) = (&self.peers, &self.speaker, &self.announced);
+        // A prefix that is still wanted is another service's.
         let withdrawn = |vip: &IpAddr| {
-            let prefix = announce::prefix_of(*vip);
-            !peers.iter().any(|(name, peer)| may_know(speaker, name, peer, &prefix))
+            !peers.iter().any(|(name, peer)| {
+                let wanted = announced.get(name);
+                let ends = |prefix: &IpNet| {
+                    prefix.contains(vip) && !wanted.is_some_and(|wanted| wanted.contains_key(prefix))
+                };
+                known(speaker, name, peer).any(ends)
+            })
         };
         self.vips.pursue(&view, self.guard.complete(), withdrawn, &mut asks);
         self.view = Some(view);
@@ -484,7 +502,7 @@ impl Agent {
 
     /// Whether this peer may still believe in the prefix: written and not withdrawn, or on its way.
     pub(crate) fn may_know(&self, name: &PeerName, prefix: &IpNet) -> bool {
-        self.peers.get(name).is_some_and(|peer| may_know(&self.speaker, name, peer, prefix))
+        self.peers.get(name).is_some_and(|peer| known(&self.speaker, name, peer).any(|known| known == prefix))
     }
 
     /// Whether no peer may still believe in anything of ours.
@@ -546,9 +564,10 @@ impl Agent {
     }
 }
 
-fn may_know(speaker: &Speaker, name: &PeerName, peer: &Peer, prefix: &IpNet) -> bool {
+/// What this peer may believe in: written and not withdrawn, or on its way.
+fn known<'a>(speaker: &'a Speaker, name: &PeerName, peer: &'a Peer) -> impl Iterator<Item = &'a IpNet> {
     let handed = speaker.peer(name).and_then(|view| view.advertised());
-    peer.told.contains(prefix) || handed.is_some_and(|routes| routes.contains_key(prefix))
+    peer.told.iter().chain(handed.into_iter().flat_map(BTreeMap::keys))
 }
 
 pub(crate) fn refuse(request: RequestId, text: String, out: &mut Vec<Action>) {

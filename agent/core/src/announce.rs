@@ -2,17 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyvip_bgp::wire::{Family, NextHop};
+use anyvip_bgp::wire::{ExtendedCommunity, Family, NextHop};
 use anyvip_bgp::{RouteAttributes, SessionFacts};
 use ipnet::IpNet;
 
-use crate::config::Announce;
+use crate::config::Attributes;
 use crate::kernel::{Address, KernelView};
-
-/// The host route of a VIP.
-pub(crate) fn prefix_of(vip: IpAddr) -> IpNet {
-    IpNet::from(vip)
-}
 
 /// The family of a VIP's route.
 pub(crate) fn family_of(vip: IpAddr) -> Family {
@@ -34,13 +29,14 @@ pub(crate) fn egress(view: &KernelView, facts: &SessionFacts) -> Option<u32> {
 /// Says why there is no such address.
 pub(crate) fn next_hop(
     vip: IpAddr,
-    announce: &Announce,
+    written: &Attributes,
     facts: &SessionFacts,
     view: &KernelView,
     is_vip: impl Fn(&IpAddr) -> bool,
 ) -> Result<NextHop, String> {
     let family = family_of(vip);
-    if let Some(address) = announce.next_hop.iter().find(|a| family_of(**a) == family) {
+    let own = written.next_hop.iter().flatten();
+    if let Some(address) = own.into_iter().find(|a| family_of(**a) == family) {
         return Ok(as_next_hop(*address));
     }
     let local = facts.local.ip();
@@ -70,14 +66,18 @@ pub(crate) fn next_hop(
     Err(format!("{name}, towards this peer, has no {kind} address that could be the next hop"))
 }
 
-/// What is told, once there is a next hop.
-pub(crate) fn attributes(next_hop: NextHop, announce: &Announce) -> RouteAttributes {
+/// What is told by `asn`, once there is a next hop.
+pub(crate) fn attributes(next_hop: NextHop, written: &Attributes, asn: u32) -> RouteAttributes {
+    let communities = written.communities.clone().unwrap_or_default();
+    let mut extended_communities = communities.extended;
+    extended_communities.extend(written.weight.map(|mbit| ExtendedCommunity::link_bandwidth(asn, mbit)));
     RouteAttributes {
-        prepend: announce.prepend,
-        med: announce.med,
-        local_pref: announce.local_pref,
-        communities: announce.communities.clone(),
-        large_communities: announce.large_communities.clone(),
+        prepend: written.prepend.unwrap_or(0),
+        med: written.med,
+        local_pref: written.local_pref,
+        communities: communities.standard,
+        extended_communities,
+        large_communities: communities.large,
         ..RouteAttributes::originated(next_hop)
     }
 }

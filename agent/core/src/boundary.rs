@@ -9,7 +9,7 @@ use anyvip_bgp::{PeerName, PeerState, RouteAttributes};
 use anyvip_machine::Failure;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{CheckKind, Config};
+use crate::config::{CheckKind, Config, Standing};
 use crate::kernel::KernelView;
 use crate::state::{StoredState, StoredStateRead};
 
@@ -226,6 +226,8 @@ pub enum Reason {
     Unhealthy,
     /// A check cannot be made and `on_error = "fail"`.
     CheckError,
+    /// Another VIP in the same prefix is withheld.
+    PrefixWithheld,
     /// The session with this peer is not Established.
     SessionDown,
     /// The peer did not agree to this VIP's family.
@@ -258,6 +260,8 @@ pub enum Fact {
         peer: PeerName,
         announced: bool,
         reason: Option<Reason>,
+        /// With which attributes, where it is announced.
+        standing: Standing,
     },
     /// RFC 4271 state of a peer changed; only Established and its loss are of interest to most.
     PeerChanged { peer: PeerName, from: PeerState, to: PeerState },

@@ -378,6 +378,8 @@ mod tests {
             checks: vec![check],
             peers: std::collections::BTreeSet::new(),
             announce: Announce::default(),
+            on_failure: crate::config::OnFailure::Withdraw,
+            drain_time: Duration::ZERO,
             on_error: OnError::Hold,
         };
         BTreeMap::from([("web".into(), service)])

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyvip_machine::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::boundary::ServiceName;
@@ -11,6 +12,8 @@ use crate::state::Drained;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct AdminState {
     drained: BTreeMap<ServiceName, Drained>,
+    /// Those of them that are still told, as draining, until then. Not on disk: a restart has moved the flows already.
+    draining: BTreeMap<ServiceName, Time>,
 }
 
 /// What a command came to.
@@ -25,7 +28,7 @@ pub(crate) enum Ordered {
 impl AdminState {
     /// As the state on disk says.
     pub(crate) fn new(drained: BTreeMap<ServiceName, Drained>) -> AdminState {
-        AdminState { drained }
+        AdminState { drained, draining: BTreeMap::new() }
     }
 
     /// For the state on disk.
@@ -36,6 +39,28 @@ impl AdminState {
     /// Set while the service is drained.
     pub(crate) fn drained(&self, service: &ServiceName) -> Option<&Drained> {
         self.drained.get(service)
+    }
+
+    /// Until when a drained service is still told.
+    pub(crate) fn draining(&self, service: &ServiceName) -> Option<Time> {
+        self.draining.get(service).copied()
+    }
+
+    /// Lets a service that was just drained be told until then.
+    pub(crate) fn tell_until(&mut self, service: ServiceName, until: Time) {
+        self.draining.insert(service, until);
+    }
+
+    /// Its next moment.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.draining.values().min().copied()
+    }
+
+    /// Lets time act; true if a drain time is over.
+    pub(crate) fn expire(&mut self, now: Time) -> bool {
+        let before = self.draining.len();
+        self.draining.retain(|_, until| *until > now);
+        self.draining.len() != before
     }
 
     /// Drains one service, or all that are configured.
@@ -65,7 +90,11 @@ impl AdminState {
             Some(name) => vec![name],
             None => self.drained.keys().cloned().collect(),
         };
-        Ordered::Changed(meant.into_iter().filter(|name| self.drained.remove(name).is_some()).collect())
+        let remove = |name: &ServiceName| {
+            self.draining.remove(name);
+            self.drained.remove(name).is_some()
+        };
+        Ordered::Changed(meant.into_iter().filter(remove).collect())
     }
 }
 

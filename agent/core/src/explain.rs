@@ -1,10 +1,12 @@
 //! What `status` and `explain` show: the values that decided, printed, nothing computed again.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyvip_bgp::wire::{Community, Family, LargeCommunity, NextHop};
 use anyvip_bgp::{PeerName, PeerState, RouteAttributes};
 use anyvip_machine::Time;
+use ipnet::IpNet;
 
 use crate::agent::Agent;
 use crate::announce;
@@ -44,7 +46,9 @@ impl Agent {
         let vips = config.vips.iter().filter_map(|vip| Some((*vip, record?.vips.get(vip)?)));
         Some(Explanation {
             service: service.clone(),
-            vips: vips.map(|(vip, record)| self.vip_explanation(now, service, vip, record)).collect(),
+            vips: vips
+                .map(|(vip, record)| self.vip_explanation(now, (service, config), vip, record))
+                .collect(),
         })
     }
 
@@ -53,10 +57,16 @@ impl Agent {
         let waiting_for = self.waiting_for(config);
         let drained = self.admin.drained(name);
         let wall = self.wall_clock_ms.saturating_add(now.as_millis());
-        let admin = match (drained, waiting_for.is_empty()) {
+        let left = self.admin.draining(name);
+        let phase = match (left.is_some(), waiting_for.is_empty()) {
+            (true, _) => "telling",
+            (false, false) => "withdrawing",
+            (false, true) => "withdrawn",
+        };
+        let admin = match (drained, phase) {
             (None, _) => "enabled",
-            (Some(_), false) => "draining",
-            (Some(_), true) => "drained",
+            (Some(_), "withdrawn") => "drained",
+            (Some(_), _) => "draining",
         };
         ServiceStatus {
             name: name.clone(),
@@ -66,21 +76,24 @@ impl Agent {
             drain: drained.map(|drained| DrainStatus {
                 reason: drained.reason.clone(),
                 for_ms: wall.saturating_sub(drained.since),
+                phase: phase.to_owned(),
+                left_ms: left.map(|until| ms(until, now)),
                 waiting_for,
             }),
             checks: self.checks.of(name).map(check_status).collect(),
-            vips: config.vips.iter().map(|vip| self.vip(name, *vip)).collect(),
+            vips: config.vips.iter().map(|vip| self.vip(name, config, *vip)).collect(),
         }
     }
 
     /// Peers that may still believe in a VIP of this service, as far as we have written.
     fn waiting_for(&self, service: &Service) -> Vec<String> {
-        let knows =
-            |peer: &PeerName| service.vips.iter().any(|vip| self.may_know(peer, &announce::prefix_of(*vip)));
+        let routes: BTreeSet<IpNet> =
+            service.vips.iter().flat_map(|vip| service.announce.routes(*vip)).collect();
+        let knows = |peer: &PeerName| routes.iter().any(|route| self.may_know(peer, route));
         self.peers.iter().filter(|(name, _)| knows(name)).map(|(name, _)| name.to_string()).collect()
     }
 
-    fn vip(&self, service: &ServiceName, address: IpAddr) -> VipStatus {
+    fn vip(&self, service: &ServiceName, config: &Service, address: IpAddr) -> VipStatus {
         let record = self.services.0.get(service).and_then(|record| record.vips.get(&address));
         let state = self.vips.get(&address);
         let reason = record.and_then(|record| record.gates.closed());
@@ -96,10 +109,11 @@ impl Agent {
             },
             wanted: record.is_some() && reason.is_none(),
             reason,
+            standing: record.filter(|_| reason.is_none()).map(|record| record.gates.standing()),
             peers: peers
                 .map(|(name, record)| VipPeerStatus {
                     name: name.to_string(),
-                    advertised: self.told(name, address),
+                    advertised: self.told(name, config, address),
                     reason: match &record.verdict {
                         Verdict::Announce(_) => None,
                         Verdict::Withhold(reason) => Some(*reason),
@@ -113,8 +127,10 @@ impl Agent {
         }
     }
 
-    fn told(&self, peer: &PeerName, vip: IpAddr) -> bool {
-        self.peers.get(peer).is_some_and(|peer| peer.told.contains(&announce::prefix_of(vip)))
+    /// Whether this peer was told a route that leads to the VIP.
+    fn told(&self, peer: &PeerName, service: &Service, vip: IpAddr) -> bool {
+        let routes = service.announce.routes(vip);
+        self.peers.get(peer).is_some_and(|peer| routes.iter().any(|route| peer.told.contains(route)))
     }
 
     fn peer(&self, now: Time, name: &PeerName) -> PeerStatus {
@@ -197,7 +213,7 @@ impl Agent {
     fn vip_explanation(
         &self,
         now: Time,
-        service: &ServiceName,
+        (service, config): (&ServiceName, &Service),
         vip: IpAddr,
         record: &VipRecord,
     ) -> VipExplanation {
@@ -207,6 +223,7 @@ impl Agent {
             GateStatus {
                 gate,
                 open,
+                lowers: record.gates.lowers(gate),
                 text,
                 remedy: remedy.filter(|_| !open),
                 for_ms: ms(now, record.since(gate)),
@@ -222,13 +239,14 @@ impl Agent {
                     GateStatus {
                         gate,
                         open,
+                        lowers: None,
                         text,
                         remedy: remedy.filter(|_| !open),
                         for_ms: ms(now, peer.since(gate)),
                     }
                 })
                 .collect(),
-            advertised: self.told(name, vip),
+            advertised: self.told(name, config, vip),
         });
         VipExplanation {
             address: vip,
@@ -259,6 +277,11 @@ impl Agent {
                 (text, Some(format!("nothing to do: announcing begins in {left} s")))
             }
             Reason::Drained => {
+                if let Some(until) = self.admin.draining(service) {
+                    let left = until.since(self.now).as_secs();
+                    let text = format!("draining: told with the attributes for that, withdrawn in {left} s");
+                    return (text, None);
+                }
                 let why = self.admin.drained(service).and_then(|drained| drained.reason.clone());
                 let text =
                     why.map_or_else(|| "drained by an operator".to_owned(), |w| format!("drained: {w}"));
@@ -313,14 +336,23 @@ impl Agent {
                 _ => ("decided".to_owned(), None),
             },
             Reason::Unhealthy => match &gates.health {
+                VipHealth::Down(text) if open => (format!("{text}; on_failure = \"depreference\""), None),
                 VipHealth::Down(text) => (text.clone(), Some("the service must pass this check".to_owned())),
                 _ => ("no check is down".to_owned(), None),
             },
             Reason::CheckError => match &gates.health {
+                VipHealth::Error(text) if open => (format!("{text}; on_failure = \"depreference\""), None),
                 VipHealth::Error(text) => {
                     (text.clone(), Some("make this check possible, or set on_error = \"hold\"".to_owned()))
                 }
                 _ => ("no check fails to be made".to_owned(), None),
+            },
+            Reason::PrefixWithheld => match &gates.prefix_withheld {
+                Some((other, why)) => (
+                    format!("{other} in the same prefix is withheld ({why:?})"),
+                    Some(format!("whatever cures {other}, or a prefix of its own for each VIP")),
+                ),
+                None => ("no other VIP is in the way".to_owned(), None),
             },
             _ => (String::new(), None),
         }
@@ -446,6 +478,7 @@ fn attributes_status(attributes: &RouteAttributes) -> AttributesStatus {
             .communities
             .iter()
             .map(plain)
+            .chain(attributes.extended_communities.iter().map(ToString::to_string))
             .chain(attributes.large_communities.iter().map(large))
             .collect(),
     }

@@ -1,15 +1,18 @@
 //! Gates between a service and the wire: plain values in, the first closed gate out.
 
+use std::net::IpAddr;
+
 use anyvip_bgp::RouteAttributes;
 use anyvip_bgp::wire::NextHop;
 use serde::{Deserialize, Serialize};
 
 use crate::boundary::{Reason, Verdict};
 use crate::checks::VipHealth;
+use crate::config::Standing;
 use crate::guard::ArpState;
 
 /// Gates of service and VIP, in the order in which they are asked.
-pub(crate) const VIP_GATES: [Reason; 11] = [
+pub(crate) const VIP_GATES: [Reason; 12] = [
     Reason::Stopping,
     Reason::StateUnreadable,
     Reason::CrashLoop,
@@ -21,6 +24,7 @@ pub(crate) const VIP_GATES: [Reason; 11] = [
     Reason::NotYetChecked,
     Reason::Unhealthy,
     Reason::CheckError,
+    Reason::PrefixWithheld,
 ];
 
 /// Gates of one peer, asked after those of the VIP.
@@ -35,11 +39,19 @@ pub(crate) struct Gates {
     pub(crate) state_unreadable: Option<String>,
     pub(crate) crash_loop: bool,
     pub(crate) drained: bool,
+    /// Drained, and still within the drain time.
+    pub(crate) draining: bool,
     /// Why the VIP is not there.
     pub(crate) vip_missing: Option<String>,
     pub(crate) vip_contested: bool,
     pub(crate) arp: ArpState,
     pub(crate) health: VipHealth,
+    /// `on_failure`: unhealthy is told with other attributes.
+    pub(crate) depreferences: bool,
+    /// The worst standing of those that share this VIP's prefixes.
+    pub(crate) shared: Standing,
+    /// Another VIP that keeps every prefix around this one from being told, and why.
+    pub(crate) prefix_withheld: Option<(IpAddr, Reason)>,
 }
 
 impl Gates {
@@ -49,14 +61,15 @@ impl Gates {
             Reason::Stopping => !self.stopping,
             Reason::StateUnreadable => self.state_unreadable.is_none(),
             Reason::CrashLoop => !self.crash_loop,
-            Reason::Drained => !self.drained,
+            Reason::Drained => !self.drained || self.draining,
             Reason::VipMissing => self.vip_missing.is_none(),
             Reason::VipContested => !self.vip_contested,
             Reason::ArpNotGuarded => !matches!(self.arp, ArpState::NotGuarded(_)),
             Reason::ArpGuardUnsafe => !matches!(self.arp, ArpState::Unsafe(_)),
             Reason::NotYetChecked => !matches!(self.health, VipHealth::Unknown(_)),
-            Reason::Unhealthy => !matches!(self.health, VipHealth::Down(_)),
-            Reason::CheckError => !matches!(self.health, VipHealth::Error(_)),
+            Reason::Unhealthy => self.keeps_on() || !matches!(self.health, VipHealth::Down(_)),
+            Reason::CheckError => self.keeps_on() || !matches!(self.health, VipHealth::Error(_)),
+            Reason::PrefixWithheld => self.prefix_withheld.is_none(),
             Reason::SessionDown | Reason::FamilyNotNegotiated | Reason::NoNextHop | Reason::ReturnPath => {
                 true
             }
@@ -66,6 +79,43 @@ impl Gates {
     /// The first closed gate.
     pub(crate) fn closed(&self) -> Option<Reason> {
         VIP_GATES.into_iter().find(|gate| !self.open(*gate))
+    }
+
+    /// The first closed gate of this VIP alone, whatever other VIPs do.
+    pub(crate) fn closed_itself(&self) -> Option<Reason> {
+        self.closed().filter(|gate| *gate != Reason::PrefixWithheld)
+    }
+
+    /// What an open gate lets through only with other attributes.
+    pub(crate) fn lowers(&self, gate: Reason) -> Option<Standing> {
+        match gate {
+            Reason::Drained if self.draining => Some(Standing::Draining),
+            Reason::Unhealthy if self.keeps_on() && matches!(self.health, VipHealth::Down(_)) => {
+                Some(Standing::Depreferenced)
+            }
+            Reason::CheckError if self.keeps_on() && matches!(self.health, VipHealth::Error(_)) => {
+                Some(Standing::Depreferenced)
+            }
+            Reason::PrefixWithheld if self.shared > self.standing_itself() => Some(self.shared),
+            _ => None,
+        }
+    }
+
+    /// With which attributes the VIP is told if it is.
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing_itself().max(self.shared)
+    }
+
+    /// The same for this VIP alone.
+    pub(crate) fn standing_itself(&self) -> Standing {
+        let lowers = [Reason::Drained, Reason::Unhealthy, Reason::CheckError].into_iter();
+        lowers.filter_map(|gate| self.lowers(gate)).max().unwrap_or_default()
+    }
+
+    /// Whether failing health lowers the attributes instead of withholding. A service that fails while it is drained
+    /// has no use for the rest of its drain time.
+    fn keeps_on(&self) -> bool {
+        self.depreferences && !self.drained
     }
 }
 
@@ -84,6 +134,8 @@ pub(crate) struct PeerGates {
     pub(crate) no_return_path: Option<(String, String)>,
     /// What would be told.
     pub(crate) attributes: Option<RouteAttributes>,
+    /// In which state of the service.
+    pub(crate) standing: Standing,
 }
 
 impl PeerGates {
@@ -123,6 +175,10 @@ mod tests {
             vip_contested: false,
             arp: ArpState::Guarded,
             health: VipHealth::Up,
+            draining: false,
+            depreferences: false,
+            shared: Standing::Normal,
+            prefix_withheld: None,
         }
     }
 
@@ -135,6 +191,7 @@ mod tests {
             next_hop: Ok(hop),
             no_return_path: None,
             attributes: Some(RouteAttributes::originated(hop)),
+            standing: Standing::Normal,
         }
     }
 
@@ -143,7 +200,11 @@ mod tests {
         let mut gates = all_open();
         assert_eq!(gates.closed(), None);
         type Close = fn(&mut Gates);
-        let steps: [(Close, Reason); 8] = [
+        let steps: [(Close, Reason); 9] = [
+            (
+                |g| g.prefix_withheld = Some(([192, 0, 2, 1].into(), Reason::Unhealthy)),
+                Reason::PrefixWithheld,
+            ),
             (|g| g.health = VipHealth::Down(String::new()), Reason::Unhealthy),
             (|g| g.vip_missing = Some(String::new()), Reason::VipMissing),
             (|g| g.arp = ArpState::Unsafe(String::new()), Reason::ArpGuardUnsafe),
@@ -178,6 +239,31 @@ mod tests {
             let closed: Vec<Reason> = VIP_GATES.into_iter().filter(|gate| !gates.open(*gate)).collect();
             assert_eq!(closed, [reason]);
         }
+    }
+
+    #[test]
+    fn failing_health_lowers_instead_of_closing_where_configured_but_not_while_drained() {
+        for (health, reason) in [
+            (VipHealth::Down(String::new()), Reason::Unhealthy),
+            (VipHealth::Error(String::new()), Reason::CheckError),
+        ] {
+            let gates = Gates { health, depreferences: true, ..all_open() };
+            assert_eq!((gates.closed(), gates.standing()), (None, Standing::Depreferenced));
+            assert_eq!(gates.lowers(reason), Some(Standing::Depreferenced));
+            let drained = Gates { drained: true, draining: true, ..gates };
+            assert_eq!(drained.closed(), Some(reason));
+        }
+        let unknown = VipHealth::Unknown(String::new());
+        let gates = Gates { health: unknown, depreferences: true, ..all_open() };
+        assert_eq!(gates.closed(), Some(Reason::NotYetChecked), "nothing is told before it is known");
+    }
+
+    #[test]
+    fn within_the_drain_time_a_drained_vip_is_told_as_draining() {
+        let gates = Gates { drained: true, draining: true, ..all_open() };
+        assert_eq!((gates.closed(), gates.standing()), (None, Standing::Draining));
+        let over = Gates { draining: false, ..gates };
+        assert_eq!(over.closed(), Some(Reason::Drained));
     }
 
     #[test]

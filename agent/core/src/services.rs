@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::boundary::{Reason, ServiceName, Verdict};
 use crate::checks::VipHealth;
+use crate::config::Standing;
 use crate::gates::{Gates, PEER_GATES, PeerGates, VIP_GATES};
 
 /// All services.
@@ -46,7 +47,8 @@ impl VipRecord {
 
     pub(crate) fn take(&mut self, now: Time, gates: Gates) {
         for (gate, since) in VIP_GATES.into_iter().zip(&mut self.since) {
-            if self.gates.open(gate) != gates.open(gate) {
+            let looks = |gates: &Gates| (gates.open(gate), gates.lowers(gate));
+            if looks(&self.gates) != looks(&gates) {
                 *since = now;
             }
         }
@@ -65,16 +67,16 @@ impl PeerRecord {
         PeerRecord { gates, since: vec![now; PEER_GATES.len()], verdict }
     }
 
-    /// Returns the former verdict.
-    pub(crate) fn take(&mut self, now: Time, gates: PeerGates) -> Verdict {
+    /// Returns the former verdict, and with which attributes.
+    pub(crate) fn take(&mut self, now: Time, gates: PeerGates) -> (Verdict, Standing) {
         for (gate, since) in PEER_GATES.into_iter().zip(&mut self.since) {
             if self.gates.open(gate) != gates.open(gate) {
                 *since = now;
             }
         }
         let verdict = gates.verdict();
-        self.gates = gates;
-        std::mem::replace(&mut self.verdict, verdict)
+        let standing = std::mem::replace(&mut self.gates, gates).standing;
+        (std::mem::replace(&mut self.verdict, verdict), standing)
     }
 
     pub(crate) fn since(&self, gate: Reason) -> Time {
@@ -110,6 +112,10 @@ mod tests {
             vip_contested: false,
             arp: ArpState::Guarded,
             health: VipHealth::Up,
+            draining: false,
+            depreferences: false,
+            shared: Standing::Normal,
+            prefix_withheld: None,
         };
         let mut record = VipRecord::new(Time::from_secs(1), gates(false));
         record.take(Time::from_secs(2), gates(false));

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::boundary::{CheckName, ProbeResult, Reason, ServiceName};
+use crate::config::Standing;
 
 /// The whole picture at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +48,10 @@ pub struct DrainStatus {
     pub reason: Option<String>,
     /// Since the operator asked; across restarts.
     pub for_ms: u64,
+    /// `telling` (with the attributes for draining), `withdrawing` or `withdrawn`.
+    pub phase: String,
+    /// Until it is withdrawn; only while `telling`.
+    pub left_ms: Option<u64>,
     /// Peers whose withdrawal has not been written yet.
     pub waiting_for: Vec<String>,
 }
@@ -82,6 +87,8 @@ pub struct VipStatus {
     /// True when no gate of service or VIP is closed.
     pub wanted: bool,
     pub reason: Option<Reason>,
+    /// With which attributes it is told; `None` when withheld.
+    pub standing: Option<Standing>,
     pub peers: Vec<VipPeerStatus>,
 }
 
@@ -155,6 +162,8 @@ pub struct GateStatus {
     /// Name as in `reason`.
     pub gate: Reason,
     pub open: bool,
+    /// Open, but only for a route with other attributes.
+    pub lowers: Option<Standing>,
     /// What is seen.
     pub text: String,
     /// What would open it, when closed.

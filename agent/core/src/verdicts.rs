@@ -6,12 +6,13 @@ use std::net::IpAddr;
 
 use anyvip_bgp::PeerName;
 use anyvip_machine::Time;
+use ipnet::IpNet;
 
 use crate::agent::Agent;
 use crate::announce;
-use crate::boundary::{Action, Announcements, Fact, ServiceName, Verdict};
+use crate::boundary::{Action, Announcements, Fact, Reason, ServiceName, Verdict};
 use crate::checks::VipHealth;
-use crate::config::{OnError, ReturnPath};
+use crate::config::{OnFailure, ReturnPath, Service, Standing};
 use crate::gates::{Gates, PeerGates};
 use crate::guard::ArpState;
 use crate::kernel::KernelView;
@@ -31,8 +32,8 @@ impl Agent {
                 health_since: now,
             });
             record.vips.retain(|vip, _| service.vips.contains(vip));
-            for vip in &service.vips {
-                let gates = self.gates(name, *vip);
+            for (vip, gates) in &self.gates_of(name, service) {
+                let gates = gates.clone();
                 let record = match record.vips.entry(*vip) {
                     Entry::Occupied(entry) => {
                         let record = entry.into_mut();
@@ -43,25 +44,21 @@ impl Agent {
                 };
                 record.peers.retain(|peer, _| service.peers.contains(peer));
                 for peer in &service.peers {
-                    let gates = self.peer_gates(&record.gates, name, *vip, peer, view);
-                    let verdict = match record.peers.get_mut(peer) {
+                    let gates = self.peer_gates(&record.gates, service, *vip, peer, view);
+                    match record.peers.get_mut(peer) {
                         Some(known) => {
                             let was = known.take(now, gates);
-                            tell_verdict(name, *vip, peer, Some(&was), &known.verdict, out);
-                            &known.verdict
+                            tell_verdict(name, *vip, peer, Some(&was), known, out);
                         }
                         None => {
                             let fresh = PeerRecord::new(now, gates);
-                            tell_verdict(name, *vip, peer, None, &fresh.verdict, out);
-                            &record.peers.entry(peer.clone()).or_insert(fresh).verdict
+                            tell_verdict(name, *vip, peer, None, &fresh, out);
+                            record.peers.insert(peer.clone(), fresh);
                         }
-                    };
-                    if let Verdict::Announce(attributes) = verdict {
-                        let routes = wanted.entry(peer.clone()).or_default();
-                        routes.insert(announce::prefix_of(*vip), (**attributes).clone());
                     }
                 }
             }
+            want(service, &record, &mut wanted);
             let health = together(record.vips.values().map(|vip| &vip.gates.health));
             if std::mem::discriminant(&health) != std::mem::discriminant(&record.health) {
                 record.health_since = now;
@@ -85,9 +82,37 @@ impl Agent {
         }
     }
 
+    /// The gates of every VIP of a service. VIPs in one prefix share their fate.
+    fn gates_of(&self, name: &ServiceName, service: &Service) -> BTreeMap<IpAddr, Gates> {
+        let mut all: BTreeMap<IpAddr, Gates> =
+            service.vips.iter().map(|vip| (*vip, self.gates(name, service, *vip))).collect();
+        if service.announce.prefixes.is_empty() {
+            return all;
+        }
+        let alone: Vec<(IpAddr, Option<Reason>, Standing)> =
+            all.iter().map(|(vip, gates)| (*vip, gates.closed_itself(), gates.standing_itself())).collect();
+        for (vip, gates) in &mut all {
+            let routes = service.announce.routes(*vip);
+            let others = |route: &IpNet| {
+                let route = *route;
+                alone.iter().filter(move |(other, ..)| other != vip && route.contains(other))
+            };
+            let withheld = |route: &IpNet| {
+                others(route).find_map(|(other, closed, _)| closed.map(|reason| (*other, reason)))
+            };
+            // One prefix that may be told is enough for the VIP to be reached.
+            gates.prefix_withheld = match routes.iter().find(|route| withheld(route).is_none()) {
+                Some(_) => None,
+                None => routes.iter().find_map(withheld),
+            };
+            gates.shared =
+                routes.iter().flat_map(others).map(|(.., standing)| *standing).max().unwrap_or_default();
+        }
+        all
+    }
+
     /// The gates of one VIP of one service: plain values.
-    fn gates(&self, service: &ServiceName, vip: IpAddr) -> Gates {
-        let on_error = self.config.services.get(service).map(|s| s.on_error);
+    fn gates(&self, name: &ServiceName, service: &Service, vip: IpAddr) -> Gates {
         let state = self.vips.get(&vip);
         let exposed = state.and_then(|vip| vip.exposed.as_ref());
         let arp = match (vip, exposed) {
@@ -111,11 +136,15 @@ impl Agent {
             stopping: self.stop.begun(),
             state_unreadable: self.unreadable.clone(),
             crash_loop: self.crash_loop.waits(),
-            drained: self.admin.drained(service).is_some(),
+            drained: self.admin.drained(name).is_some(),
+            draining: self.admin.draining(name).is_some(),
             vip_missing,
             vip_contested: state.is_some_and(|vip| vip.contested()),
             arp,
-            health: self.checks.of_vip(service, vip, on_error.unwrap_or(OnError::Hold)),
+            health: self.checks.of_vip(name, vip, service.on_error),
+            depreferences: service.on_failure == OnFailure::Depreference,
+            shared: Standing::Normal,
+            prefix_withheld: None,
         }
     }
 
@@ -123,14 +152,13 @@ impl Agent {
     fn peer_gates(
         &self,
         gates: &Gates,
-        service: &ServiceName,
+        service: &Service,
         vip: IpAddr,
         peer: &PeerName,
         view: &KernelView,
     ) -> PeerGates {
-        let session = self.peers.get(peer).and_then(|peer| peer.session.as_ref());
-        let announce = self.config.services.get(service).map(|service| &service.announce);
-        let (Some(facts), Some(announce)) = (session, announce) else {
+        let standing = gates.standing();
+        let Some(facts) = self.peers.get(peer).and_then(|peer| peer.session.as_ref()) else {
             return PeerGates {
                 vip: gates.closed(),
                 session: false,
@@ -138,18 +166,51 @@ impl Agent {
                 next_hop: Err("known once the session stands".to_owned()),
                 no_return_path: None,
                 attributes: None,
+                standing,
             };
         };
         let is_vip = |address: &IpAddr| self.config.services.values().any(|s| s.vips.contains(address));
-        let next_hop = announce::next_hop(vip, announce, facts, view, is_vip);
+        let written = service.announce.attributes(peer, standing);
+        let next_hop = announce::next_hop(vip, &written, facts, view, is_vip);
+        let asn = self.config.bgp.asn;
         let require = self.config.host.return_path == ReturnPath::Require;
         PeerGates {
             vip: gates.closed(),
             session: true,
             family: facts.families.contains(&announce::family_of(vip)),
             no_return_path: announce::no_return_path(view, facts).filter(|_| require && vip.is_ipv4()),
-            attributes: next_hop.as_ref().ok().map(|hop| announce::attributes(*hop, announce)),
+            attributes: next_hop.as_ref().ok().map(|hop| announce::attributes(*hop, &written, asn)),
             next_hop,
+            standing,
+        }
+    }
+}
+
+/// What the verdicts of a service come to for each peer: a VIP's own route, or the prefixes all of whose VIPs may be told.
+fn want(service: &Service, record: &ServiceRecord, wanted: &mut Announcements) {
+    for peer in &service.peers {
+        let told = |vip: &IpAddr| {
+            let record = record.vips.get(vip)?;
+            match &record.peers.get(peer)?.verdict {
+                Verdict::Announce(attributes) => Some((record.gates.standing(), attributes)),
+                Verdict::Withhold(_) => None,
+            }
+        };
+        let routes = wanted.entry(peer.clone()).or_default();
+        if service.announce.prefixes.is_empty() {
+            let own =
+                service.vips.iter().filter_map(|vip| Some((IpNet::from(*vip), (**told(vip)?.1).clone())));
+            routes.extend(own);
+            continue;
+        }
+        for prefix in &service.announce.prefixes {
+            let inside = service.vips.iter().filter(|vip| prefix.contains(*vip));
+            let verdicts: Option<Vec<_>> = inside.map(told).collect();
+            if let Some((_, attributes)) =
+                verdicts.into_iter().flatten().max_by_key(|(standing, _)| *standing)
+            {
+                routes.insert(*prefix, (**attributes).clone());
+            }
         }
     }
 }
@@ -159,27 +220,29 @@ fn tell_verdict(
     service: &ServiceName,
     vip: IpAddr,
     peer: &PeerName,
-    was: Option<&Verdict>,
-    is: &Verdict,
+    was: Option<&(Verdict, Standing)>,
+    is: &PeerRecord,
     out: &mut Vec<Action>,
 ) {
-    let reason = |verdict: &Verdict| match verdict {
-        Verdict::Announce(_) => None,
-        Verdict::Withhold(reason) => Some(*reason),
+    // Why not, or with which attributes.
+    let said = |verdict: &Verdict, standing: Standing| match verdict {
+        Verdict::Announce(_) => Ok(standing),
+        Verdict::Withhold(reason) => Err(*reason),
     };
-    let now = reason(is);
+    let now = said(&is.verdict, is.gates.standing);
     let same = match was {
-        Some(was) => reason(was) == now,
+        Some((verdict, standing)) => said(verdict, *standing) == now,
         // A first verdict is news only if it lets something out.
-        None => now.is_some(),
+        None => now.is_err(),
     };
     if !same {
         out.push(Action::Record(Fact::VerdictChanged {
             service: service.clone(),
             vip,
             peer: peer.clone(),
-            announced: now.is_none(),
-            reason: now,
+            announced: now.is_ok(),
+            reason: now.err(),
+            standing: is.gates.standing,
         }));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyvip_bgp::PeerState;
 use anyvip_core::boundary::{Fact, HealthState, Reason, Target};
+use anyvip_core::config::Standing;
 use serde::{Deserialize, Serialize};
 
 /// How much a fact matters.
@@ -109,9 +110,9 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
                 ..Worded::new("check_error", weight, text)
             }
         }
-        Fact::VerdictChanged { service, vip, peer, announced, reason: why } => {
+        Fact::VerdictChanged { service, vip, peer, announced, reason: why, standing } => {
             let text = match (announced, why) {
-                (true, _) => format!("{service}: {vip} is announced to {peer}"),
+                (true, _) => format!("{service}: {vip} is announced to {peer}{}", as_standing(*standing)),
                 (false, Some(why)) => format!("{service}: {vip} is withheld from {peer}: {}", reason(why)),
                 (false, None) => {
                     format!("{service}: {vip} is withheld from {peer}: it is not configured any more")
@@ -130,7 +131,10 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
                         | Reason::ArpNotGuarded
                 )
             );
-            let trouble = !announced && !quiet;
+            let trouble = match announced {
+                true => *standing == Standing::Depreferenced,
+                false => !quiet,
+            };
             Worded {
                 service: Some(service.0.clone()),
                 vip: Some(*vip),
@@ -253,6 +257,15 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
     }
 }
 
+/// With which attributes, in words that follow.
+fn as_standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Normal => "",
+        Standing::Depreferenced => ", depreferenced: it is unhealthy",
+        Standing::Draining => " as draining",
+    }
+}
+
 fn on(target: Target) -> String {
     match target {
         Target::Vip(address) => format!(" on {address}"),
@@ -301,6 +314,7 @@ pub(crate) fn reason(reason: &Reason) -> &'static str {
         Reason::NotYetChecked => "no check has made up its mind yet",
         Reason::Unhealthy => "a check says the service is down",
         Reason::CheckError => "a check cannot be made, and on_error = \"fail\"",
+        Reason::PrefixWithheld => "another VIP in the same prefix is withheld",
         Reason::SessionDown => "the BGP session is not up",
         Reason::FamilyNotNegotiated => "the peer did not agree to this address family",
         Reason::NoNextHop => "this host has no address the peer could use as next hop",
@@ -322,6 +336,7 @@ pub(crate) fn gate(reason: &Reason) -> &'static str {
         Reason::NotYetChecked => "checks decided",
         Reason::Unhealthy => "checks pass",
         Reason::CheckError => "checks can run",
+        Reason::PrefixWithheld => "prefix complete",
         Reason::SessionDown => "session up",
         Reason::FamilyNotNegotiated => "family agreed",
         Reason::NoNextHop => "next hop",
@@ -349,6 +364,7 @@ pub(crate) fn cure(reason: &Reason) -> &'static str {
         Reason::NotYetChecked => "wait for `rise` passes in a row",
         Reason::Unhealthy => "repair the service; the last result of its checks says what is wrong",
         Reason::CheckError => "repair what the check needs; its last result says what is missing",
+        Reason::PrefixWithheld => "repair the other VIP in it, or give each VIP a prefix of its own",
         Reason::SessionDown => {
             "see the peer's last error; is it reachable, and does it expect this host and AS?"
         }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
 use super::document::Node;
@@ -114,6 +115,47 @@ impl Read for VipAddress {
 
     fn schema() -> Json {
         json!({ "type": "string", "pattern": "^([0-9.]+(/32)?|[0-9A-Fa-f:.]+(/128)?)$" })
+    }
+}
+
+/// A prefix to tell: not the default route, no bit set beyond its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PrefixNet(pub(crate) IpNet);
+
+impl Read for PrefixNet {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(node, path, "a prefix")?;
+        let remedy = "write for example \"192.0.2.0/24\" or \"2001:db8::/48\"";
+        let prefix = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
+            (Ok(prefix), _) => prefix,
+            (Err(_), Ok(address)) => IpNet::from(address),
+            _ => return reader.refuse(node, path, format!("{text:?} is no prefix"), remedy),
+        };
+        if prefix.trunc() != prefix {
+            let (message, help) =
+                (format!("{prefix} has bits set beyond its length"), format!("write \"{}\"", prefix.trunc()));
+            return reader.refuse(node, path, message, help);
+        }
+        if prefix.prefix_len() == 0 {
+            return reader.refuse(node, path, "a default route is no service's prefix", remedy);
+        }
+        match unusable(prefix.addr()) {
+            None => Some(PrefixNet(prefix)),
+            Some(kind) => reader.refuse(
+                node,
+                path,
+                format!("{prefix} begins with {kind}: routers would not carry it"),
+                "write a global or private unicast prefix",
+            ),
+        }
+    }
+
+    fn describe() -> String {
+        "prefix".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[0-9A-Fa-f:.]+(/[0-9]+)?$" })
     }
 }
 

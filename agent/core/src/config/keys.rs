@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
-use super::addresses::{AbsolutePath, HostAddress, InterfaceName, Listen, RouterId, VipAddress};
+use super::addresses::{AbsolutePath, HostAddress, InterfaceName, Listen, PrefixNet, RouterId, VipAddress};
 use super::diagnostic::At;
 use super::document::{Node, Value};
 use super::read::{Leaf, Nesting, Read, Reader};
@@ -279,30 +279,112 @@ section! {
         peers: Vec<At<String>>, Readvertise, "all", "Names of the peers to tell.";
         on_error: OnErrorWord, Live, "\"hold\"",
             "When a check cannot be made (a missing file, no descriptor): `hold` the last health, or `fail`.";
-        on_failure: OnFailureWord, Readvertise, "\"withdraw\"", "What an unhealthy service does.";
+        on_failure: OnFailureWord, Readvertise, "\"withdraw\"",
+            "What an unhealthy service does: `withdraw`, or `depreference`: it is still told, with the attributes of `announce.depreferenced`.";
+        drain_time: Wait<0, 86_400_000>, Live, "\"60s\" with announce.draining, else \"0s\"",
+            "How long `anyvip drain` tells the attributes of `announce.draining` before it withdraws; `0s` withdraws at once.";
         announce: WrittenAnnounce, Readvertise, "", "How the VIPs are told.";
     }
-    later { "drain", "drain_time", "hooks", "prefixes", "weight", "start", "responder", "ospf", "static", "bfd" }
+    later { "hooks", "start", "responder", "ospf", "static", "bfd" }
     instead {
         "vip" => "write vips = [\"ADDRESS\"]", "address" => "write vips = [\"ADDRESS\"]", "peer" => "write peers = [\"NAME\"]",
         "http" => "write [[service.NAME.check]] with http = { … }", "tcp" => "write [[service.NAME.check]] with tcp = { … }",
         "exec" => "write [[service.NAME.check]] with exec = { … }", "med" => "write it in [service.NAME.announce]",
-        "communities" => "write it in [service.NAME.announce]"
+        "communities" => "write it in [service.NAME.announce]", "prefixes" => "write it in [service.NAME.announce]",
+        "weight" => "write it in [service.NAME.announce]", "drain" => "write drain_time"
     }
 }
 
-section! {
-    "Attributes of the routes to the VIPs."
-    WrittenAnnounce "[service.NAME.announce]" {
-        med: Int<0, 4_294_967_295>, Readvertise, "none", "MULTI_EXIT_DISC; lower is preferred.";
-        local_pref: Int<0, 4_294_967_295>, Readvertise, "100", "LOCAL_PREF, told to internal peers only; higher is preferred.";
-        prepend: Int<0, 32>, Readvertise, "0", "How many times more than needed our AS number is put in front.";
-        communities: Vec<At<CommunityWord>>, Readvertise, "none",
-            "Standard (`65001:100`), large (`65001:1:2`), or well-known: `no-export`, `no-advertise`, `no-export-subconfed`, `nopeer`, `blackhole`, `graceful-shutdown`.";
-        next_hop: OneOrMany<HostAddress>, Readvertise, "this host's address towards the peer", "Next hop to tell, at most one per family.";
+/// A section with the attributes of a route among its keys.
+macro_rules! attribute_section {
+    ( $about:literal $name:ident $title:literal { $( $more:tt )* } later { $( $later:literal ),* } ) => {
+        section! {
+            $about
+            $name $title {
+                med: Int<0, 4_294_967_295>, Readvertise, "none", "MULTI_EXIT_DISC; lower is preferred.";
+                local_pref: Int<0, 4_294_967_295>, Readvertise, "100; 0 while draining",
+                    "LOCAL_PREF, told to internal peers only; higher is preferred.";
+                prepend: Int<0, 32>, Readvertise, "0", "How many times more than needed our AS number is put in front.";
+                communities: Vec<At<CommunityWord>>, Readvertise, "none; while draining those told otherwise and `graceful-shutdown`",
+                    "Standard (`65001:100`), large (`65001:1:2`), extended (`rt:65001:100`, `soo:65001:100`, `0x` and 16 hexadecimal digits), or well-known: `no-export`, `no-advertise`, `no-export-subconfed`, `nopeer`, `blackhole`, `graceful-shutdown`.";
+                next_hop: OneOrMany<HostAddress>, Readvertise, "this host's address towards the peer", "Next hop to tell, at most one per family.";
+                weight: Int<1, 10_000>, Readvertise, "none",
+                    "Share of this host among those of the service, told as link bandwidth (extended community, non-transitive) of so many Mbit/s.";
+                $( $more )*
+            }
+            later { $( $later ),* }
+            instead {
+                "community" => "write communities = [\"ASN:VALUE\"]", "metric" => "write med",
+                "large_communities" => "write them in communities", "extended_communities" => "write them in communities",
+                "as_path_prepend" => "write prepend", "local_preference" => "write local_pref"
+            }
+        }
+
+        impl $name {
+            /// The keys that every such section has.
+            pub(crate) fn attributes(&self) -> AttributeLeaves<'_> {
+                AttributeLeaves {
+                    med: &self.med,
+                    local_pref: &self.local_pref,
+                    prepend: &self.prepend,
+                    communities: &self.communities,
+                    next_hop: &self.next_hop,
+                    weight: &self.weight,
+                }
+            }
+        }
+    };
+}
+
+/// The attributes of a route as written in one section.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AttributeLeaves<'a> {
+    pub(crate) med: &'a Leaf<Int<0, 4_294_967_295>>,
+    pub(crate) local_pref: &'a Leaf<Int<0, 4_294_967_295>>,
+    pub(crate) prepend: &'a Leaf<Int<0, 32>>,
+    pub(crate) communities: &'a Leaf<Vec<At<CommunityWord>>>,
+    pub(crate) next_hop: &'a Leaf<OneOrMany<HostAddress>>,
+    pub(crate) weight: &'a Leaf<Int<1, 10_000>>,
+}
+
+impl AttributeLeaves<'_> {
+    /// Whether nothing is written here.
+    pub(crate) fn is_empty(&self) -> bool {
+        let AttributeLeaves { med, local_pref, prepend, communities, next_hop, weight } = self;
+        med.is_absent()
+            && local_pref.is_absent()
+            && prepend.is_absent()
+            && communities.is_absent()
+            && next_hop.is_absent()
+            && weight.is_absent()
     }
-    later { "prefixes", "weight", "depreferenced", "draining", "peer", "extended_communities" }
-    instead { "community" => "write communities = [\"ASN:VALUE\"]", "metric" => "write med" }
+}
+
+attribute_section! {
+    "What is told of a service, and how. Of each key the most specific one counts: that of the peer in this state, of the state, of the peer, of this table."
+    WrittenAnnounce "[service.NAME.announce]" {
+        prefixes: Vec<At<PrefixNet>>, Readvertise, "the VIPs",
+            "Prefixes to tell instead of the VIPs; each VIP is in one of them. One is told while all VIPs in it may be. They never go onto an interface.";
+        depreferenced: WrittenState, Readvertise, "", "For `on_failure = \"depreference\"`: what is told of an unhealthy service.";
+        draining: WrittenState, Readvertise, "", "What is told for the drain time after `anyvip drain`.";
+        peer: BTreeMap<String, Leaf<WrittenPeerAnnounce>>, Readvertise, "", "What one peer is told instead, by its name.";
+    }
+    later { }
+}
+
+attribute_section! {
+    "What one peer is told instead."
+    WrittenPeerAnnounce "[service.NAME.announce.peer.PEER]" {
+        depreferenced: WrittenState, Readvertise, "", "For an unhealthy service.";
+        draining: WrittenState, Readvertise, "", "For the drain time.";
+    }
+    later { }
+}
+
+attribute_section! {
+    "What is told in one state of the service, in `[service.NAME.announce.depreferenced]`, `[service.NAME.announce.draining]` and the same below `announce.peer.PEER`."
+    WrittenState "[service.NAME.announce.STATE]" { }
+    later { }
 }
 
 /// The whole table.

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyvip_bgp::wire::{Community, LargeCommunity};
 use anyvip_bgp::{PeerConfig, PeerName};
 use serde::{Deserialize, Serialize};
 
 use crate::boundary::{CheckName, ServiceName};
 
 mod addresses;
+mod announce;
 mod check;
 mod diagnostic;
 mod diff;
@@ -29,6 +29,7 @@ mod values;
 mod web;
 mod words;
 
+pub use announce::{Announce, Attributes, Communities, Layers, Standing};
 pub use diagnostic::{At, Diagnostic, Place, Related, Severity, Source};
 pub use diff::{Change, diff};
 pub use keys::Class;
@@ -96,6 +97,20 @@ pub struct Service {
     pub announce: Announce,
     /// What a check that cannot be made does.
     pub on_error: OnError,
+    /// What an unhealthy service does.
+    pub on_failure: OnFailure,
+    /// How long a drained service is still told, with the attributes of [`Standing::Draining`]; zero: withdrawn at once.
+    pub drain_time: Duration,
+}
+
+/// `service.on_failure`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// It is withdrawn.
+    Withdraw,
+    /// It is told with the attributes of [`Standing::Depreferenced`].
+    Depreference,
 }
 
 /// `service.on_error`.
@@ -106,18 +121,6 @@ pub enum OnError {
     Hold,
     /// The service counts as down.
     Fail,
-}
-
-/// `[service.NAME.announce]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Announce {
-    pub med: Option<u32>,
-    pub local_pref: Option<u32>,
-    pub prepend: u8,
-    pub communities: BTreeSet<Community>,
-    pub large_communities: BTreeSet<LargeCommunity>,
-    /// Next hop to tell instead of this host's address, per family of the address.
-    pub next_hop: Vec<IpAddr>,
 }
 
 /// One check of one service.

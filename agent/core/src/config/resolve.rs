@@ -10,14 +10,18 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::addresses::unusable;
+use super::announce::announced;
 use super::diagnostic::{At, Diagnostic, Place, Severity, Source, error, sort};
 use super::document::join;
 use super::keys::{WrittenAnnounce, WrittenBgp, WrittenHost, WrittenPeer, WrittenService};
 use super::read::{Leaf, Written, read};
 use super::validate::validate;
-use super::words::{CheckWords, CommunityWord};
-use super::{Announce, Bgp, Check, Config, Host, OnError, ReturnPath, Service};
+use super::words::CheckWords;
+use super::{Bgp, Check, Config, Host, OnError, OnFailure, ReturnPath, Service};
 use crate::boundary::{CheckName, ServiceName};
+
+/// How long a drained service is told as draining where something is written about that.
+const DRAIN_TIME: Duration = Duration::from_secs(60);
 
 /// What the host adds to what is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,7 +191,8 @@ impl Resolver<'_> {
         shared: &BTreeMap<String, Option<Check>>,
         peer_names: &BTreeSet<&String>,
     ) -> Option<Service> {
-        let WrittenService { vips, checks, check, peers, on_error, on_failure: _, announce } = &written.value;
+        let WrittenService { vips, checks, check, peers, on_error, on_failure, drain_time, announce } =
+            &written.value;
         let mut meant = Vec::new();
         // Validation has refused unknown names.
         if let Some(CheckWords::Named(names)) = checks.value() {
@@ -208,8 +213,14 @@ impl Resolver<'_> {
             vips: vips.value()?.iter().map(|vip| vip.value.0).collect(),
             checks: meant,
             peers,
-            announce: announce.value().map(announced).unwrap_or_default(),
+            announce: announced(announce.value().unwrap_or(&WrittenAnnounce::default())),
             on_error: on_error.value().map_or(OnError::Hold, |word| word.0),
+            on_failure: on_failure.value().map_or(OnFailure::Withdraw, |word| word.0),
+            drain_time: match (drain_time.value(), announce.value().is_some_and(says_draining)) {
+                (Some(written), _) => written.0,
+                (None, true) => DRAIN_TIME,
+                (None, false) => Duration::ZERO,
+            },
         })
     }
 
@@ -260,29 +271,11 @@ fn host(written: &WrittenHost) -> Host {
     }
 }
 
-fn announced(written: &WrittenAnnounce) -> Announce {
-    let mut announce = Announce {
-        med: written.med.value().map(|med| med.u32()),
-        local_pref: written.local_pref.value().map(|preference| preference.u32()),
-        prepend: written.prepend.value().map_or(0, |count| count.u8()),
-        next_hop: written
-            .next_hop
-            .value()
-            .map(|hops| hops.0.iter().map(|hop| hop.value.0).collect())
-            .unwrap_or_default(),
-        ..Announce::default()
-    };
-    for community in written.communities.value().into_iter().flatten() {
-        match community.value {
-            CommunityWord::Standard(community) => {
-                announce.communities.insert(community);
-            }
-            CommunityWord::Large(community) => {
-                announce.large_communities.insert(community);
-            }
-        }
-    }
-    announce
+/// Whether anything is written about draining.
+fn says_draining(announce: &WrittenAnnounce) -> bool {
+    let peers = announce.peer.value().into_iter().flatten();
+    !announce.draining.is_absent()
+        || peers.filter_map(|(_, own)| own.value()).any(|own| !own.draining.is_absent())
 }
 
 /// The peer, unless address or AS number are not known (validation has said so).

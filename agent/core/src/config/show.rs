@@ -7,8 +7,8 @@ use toml::{Table, Value};
 
 use super::values::format_duration;
 use super::{
-    Announce, Bgp, Check, CheckKind, Config, Host, HttpCheck, HttpMethod, OnError, ReturnPath, Secret,
-    Service, TcpCheck,
+    Announce, Attributes, Bgp, Check, CheckKind, Communities, Config, Host, HttpCheck, HttpMethod, Layers,
+    OnError, OnFailure, ReturnPath, Secret, Service, TcpCheck,
 };
 
 /// The effective file: TOML that loads to this same configuration on any host.
@@ -120,21 +120,55 @@ fn service(service: &Service, words: Words) -> Table {
         OnError::Fail => "fail",
     };
     set(&mut table, "on_error", on_error);
-    set(&mut table, "on_failure", "withdraw");
+    let on_failure = match service.on_failure {
+        OnFailure::Withdraw => "withdraw",
+        OnFailure::Depreference => "depreference",
+    };
+    set(&mut table, "on_failure", on_failure);
+    set(&mut table, "drain_time", format_duration(service.drain_time));
     set(&mut table, "announce", announce(&service.announce));
     table
 }
 
 fn announce(announce: &Announce) -> Table {
-    let mut table = Table::new();
-    set_some(&mut table, "med", announce.med.map(i64::from));
-    set_some(&mut table, "local_pref", announce.local_pref.map(i64::from));
-    set(&mut table, "prepend", i64::from(announce.prepend));
-    let mut communities = strings(&announce.communities);
-    communities.extend(strings(&announce.large_communities));
-    set(&mut table, "communities", communities);
-    set(&mut table, "next_hop", strings(&announce.next_hop));
+    let mut table = layers(&announce.all);
+    if !announce.prefixes.is_empty() {
+        set(&mut table, "prefixes", strings(&announce.prefixes));
+    }
+    let peers: Table =
+        announce.peers.iter().map(|(name, own)| (name.0.clone(), Value::Table(layers(own)))).collect();
+    if !peers.is_empty() {
+        set(&mut table, "peer", peers);
+    }
     table
+}
+
+fn layers(layers: &Layers) -> Table {
+    let mut table = attributes(&layers.always);
+    for (name, state) in [("depreferenced", &layers.depreferenced), ("draining", &layers.draining)] {
+        if *state != Attributes::default() {
+            set(&mut table, name, attributes(state));
+        }
+    }
+    table
+}
+
+fn attributes(attributes: &Attributes) -> Table {
+    let mut table = Table::new();
+    set_some(&mut table, "med", attributes.med.map(i64::from));
+    set_some(&mut table, "local_pref", attributes.local_pref.map(i64::from));
+    set_some(&mut table, "prepend", attributes.prepend.map(i64::from));
+    set_some(&mut table, "communities", attributes.communities.as_ref().map(community_words));
+    set_some(&mut table, "next_hop", attributes.next_hop.as_ref().map(strings));
+    set_some(&mut table, "weight", attributes.weight.map(i64::from));
+    table
+}
+
+fn community_words(communities: &Communities) -> Vec<String> {
+    let mut words = strings(&communities.standard);
+    words.extend(strings(&communities.extended));
+    words.extend(strings(&communities.large));
+    words
 }
 
 /// Checks of one service alone are named `SERVICE/N`; a key under `[check]` has no slash.

@@ -249,13 +249,25 @@ vips = ["2001:db8::53", "192.0.2.53/32"]
 checks = ["script", "port"]
 peers = ["tor.2"] #?
 on_error = "fail" #?
-on_failure = "withdraw" #?
+on_failure = "depreference"
+drain_time = "5s" #?
 [service.dns.announce]
 med = 4294967295 #?
 local_pref = 0 #?
 prepend = 3 #?
-communities = ["no-export", "65001:100", "4200000000:1:2"] #?
+communities = ["no-export", "65001:100", "4200000000:1:2", "rt:65001:7"] #?
 next_hop = ["10.0.1.11", "2001:db8::11"] #?
+weight = 25 #?
+prefixes = ["2001:db8::/48", "192.0.2.0/24", "192.0.2.53"] #?
+[service.dns.announce.depreferenced]
+prepend = 6
+[service.dns.announce.draining]
+communities = ["graceful-shutdown"] #?
+med = 9 #?
+[service.dns.announce.peer."tor.2"]
+med = 5 #?
+[service.dns.announce.peer."tor.2".depreferenced]
+weight = 1 #?
 [[service.dns.check]]
 http = { url = "https://[::1]:8443/x?y=z", tls = { ca_file = "/ca.pem", server_name = "a.example" }, headers = { Accept = "text/plain", X-A = "" } }
 fall = 9 #?
@@ -333,11 +345,9 @@ fn every_key_of_the_table_is_in_the_shown_file_of_a_full_configuration() {
     assert_eq!(dns.checks[1].timeout, Duration::from_millis(7));
     let CheckKind::Http(http) = &dns.checks[4].kind else { panic!() };
     assert_eq!((http.port, http.tls.as_ref().map(|tls| tls.insecure)), (443, Some(true)));
-    assert_eq!(
-        dns.announce.communities,
-        BTreeSet::from([Community::NO_EXPORT, Community(65001 << 16 | 100)])
-    );
-    assert_eq!(dns.announce.large_communities.len(), 1);
+    let communities = dns.announce.all.always.communities.clone().unwrap();
+    assert_eq!(communities.standard, BTreeSet::from([Community::NO_EXPORT, Community(65001 << 16 | 100)]));
+    assert_eq!((communities.large.len(), communities.extended.len()), (1, 1));
     let shown = show(&config);
     for key in all_keys(keys::ROOT).into_iter().filter(|key| !["include", "defaults"].contains(key)) {
         assert!(shown.contains(key), "{key} is not in\n{shown}");
@@ -446,8 +456,9 @@ fn every_known_name_of_a_community_is_one() {
     for name in names {
         let text = format!("{MINIMAL}[service.web.announce]\ncommunities = [{name:?}]\n");
         let config = loaded(&text).config;
-        let communities = &config.services[&ServiceName::from("web")].announce.communities;
-        assert_eq!(communities.iter().map(Community::to_string).collect::<Vec<_>>(), [name]);
+        let always = &config.services[&ServiceName::from("web")].announce.all.always;
+        let communities = always.communities.clone().unwrap();
+        assert_eq!(communities.standard.iter().map(Community::to_string).collect::<Vec<_>>(), [name]);
     }
 }
 

@@ -7,8 +7,9 @@ use super::diagnostic::{At, Diagnostic, Place, Source, did_you_mean, error};
 use super::document::join;
 use super::keys::{WrittenBgp, WrittenFile, WrittenPeer, WrittenService};
 use super::read::{Leaf, Written};
-use super::resolve::family;
 use super::words::CheckWords;
+
+mod announce;
 
 /// Everything that is wrong with what is written, whatever the host. What `read` found is not repeated.
 #[must_use]
@@ -17,6 +18,7 @@ pub fn validate(written: &Written) -> Vec<Diagnostic> {
     validator.bgp();
     validator.services();
     validator.vips();
+    validator.prefixes();
     validator.unused();
     validator.host();
     validator.diagnostics
@@ -237,35 +239,6 @@ impl<'a> Validator<'a> {
         }
     }
 
-    fn announce_of(&mut self, path: &str, service: &At<WrittenService>) {
-        let Some(announce) = service.value.announce.value() else { return };
-        let mut families = BTreeSet::new();
-        for hop in announce.next_hop.value().map(|hops| hops.0.as_slice()).unwrap_or_default() {
-            let key = format!("{path}.announce.next_hop");
-            if !families.insert(family(hop.value.0)) {
-                let help = "write one next hop per family";
-                self.push(self.error(&hop.place, key, "a second next hop of this family").help(help));
-            } else if hop.value.0.is_loopback() {
-                let help = "write an address that the peer can reach";
-                self.push(
-                    self.error(&hop.place, key, format!("{} is a loopback address", hop.value.0)).help(help),
-                );
-            }
-        }
-        let Some((preference, bgp)) = announce.local_pref.given().zip(self.file.bgp.value()) else { return };
-        let default_asn = bgp.defaults.value().and_then(|defaults| defaults.asn.value());
-        let told = service.value.peers.value();
-        let internal = tables(&bgp.peer)
-            .filter(|(name, _)| told.is_none_or(|told| told.iter().any(|peer| peer.value == **name)))
-            .any(|(_, peer)| peer.value.asn.value().or(default_asn) == bgp.asn.value());
-        if !internal {
-            let message = "has no effect: none of the service's peers is internal";
-            let help = "for external peers write med, prepend or communities";
-            let key = format!("{path}.announce.local_pref");
-            self.push(self.error(&preference.place, key, message).help(help).warning());
-        }
-    }
-
     /// A VIP belongs to one service and is nobody else's address.
     fn vips(&mut self) {
         let file = self.file;
@@ -307,14 +280,11 @@ impl<'a> Validator<'a> {
         }
         let help = "write an address of this host alone, or remove this key";
         for (name, service) in tables(&file.service) {
-            let hops = service.value.announce.value().and_then(|announce| announce.next_hop.value());
-            for hop in hops.map(|hops| hops.0.as_slice()).unwrap_or_default() {
-                others.push((
-                    format!("{}.announce.next_hop", join("service", name)),
-                    hop.value.0,
-                    &hop.place,
-                    help,
-                ));
+            let Some(announce) = service.value.announce.value() else { continue };
+            for (path, written) in announce::layers(&join("service", name), announce) {
+                for hop in written.next_hop.value().map(|hops| hops.0.as_slice()).unwrap_or_default() {
+                    others.push((format!("{path}.next_hop"), hop.value.0, &hop.place, help));
+                }
             }
         }
         for (key, address, place, help) in others {

@@ -1,13 +1,13 @@
 //! Keys that take words: closed sets, names of checks, communities.
 
-use anyvip_bgp::wire::{Community, Family, LargeCommunity};
+use anyvip_bgp::wire::{Community, ExtendedCommunity, Family, LargeCommunity};
 use serde_json::{Value as Json, json};
 
 use super::diagnostic::{At, did_you_mean};
 use super::document::{Node, Value};
 use super::keys::one_of;
 use super::read::{Read, Reader};
-use super::{HttpMethod, OnError, ReturnPath};
+use super::{HttpMethod, OnError, OnFailure, ReturnPath};
 
 /// A closed set of words.
 fn word<T: Copy>(node: &Node, path: &str, reader: &mut Reader<'_>, words: &[(&str, T)]) -> Option<T> {
@@ -53,34 +53,14 @@ words! {
     ReturnPathWord(ReturnPath) { "require" => ReturnPath::Require, "warn" => ReturnPath::Warn }
     /// `service.on_error`.
     OnErrorWord(OnError) { "hold" => OnError::Hold, "fail" => OnError::Fail }
+    /// `service.on_failure`.
+    OnFailureWord(OnFailure) { "withdraw" => OnFailure::Withdraw, "depreference" => OnFailure::Depreference }
     /// Method of an HTTP check.
     Method(HttpMethod) { "GET" => HttpMethod::Get, "HEAD" => HttpMethod::Head }
     /// An address family.
     FamilyWord(Family) { "ipv4" => Family::Ipv4, "ipv6" => Family::Ipv6 }
     /// Whether a check is made per VIP.
     CheckTarget(bool) { "vip" => true, "service" => false }
-}
-
-/// `service.on_failure`: `withdraw`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OnFailureWord;
-
-impl Read for OnFailureWord {
-    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
-        if matches!(&node.value, Value::String(text) if text == "depreference") {
-            let message = "\"depreference\" is not supported by this version";
-            return reader.refuse(node, path, message, "write \"withdraw\" or remove this key");
-        }
-        word(node, path, reader, &[("withdraw", OnFailureWord)])
-    }
-
-    fn describe() -> String {
-        "`\"withdraw\"`".to_owned()
-    }
-
-    fn schema() -> Json {
-        one_of(&["withdraw"])
-    }
 }
 
 /// `service.checks`: names, or `none` (empty).
@@ -107,10 +87,11 @@ impl Read for CheckWords {
     }
 }
 
-/// Standard or large.
+/// Of any kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CommunityWord {
     Standard(Community),
+    Extended(ExtendedCommunity),
     Large(LargeCommunity),
 }
 
@@ -127,6 +108,9 @@ impl Read for CommunityWord {
         if let Ok(community) = text.parse() {
             return Some(CommunityWord::Large(community));
         }
+        if let Ok(community) = text.parse() {
+            return Some(CommunityWord::Extended(community));
+        }
         let parts: Vec<&str> = text.split(':').collect();
         match parts.as_slice() {
             [asn, value] if asn.parse::<u32>().is_ok() && value.parse::<u32>().is_ok() => reader.refuse(
@@ -139,7 +123,7 @@ impl Read for CommunityWord {
                 let help = match did_you_mean(text, WELL_KNOWN) {
                     Some(near) => format!("did you mean \"{near}\"?"),
                     None => {
-                        "write \"ASN:VALUE\" (RFC 1997), \"ASN:VALUE:VALUE\" (RFC 8092) or a well-known name"
+                        "write \"ASN:VALUE\" (RFC 1997), \"ASN:VALUE:VALUE\" (RFC 8092), \"rt:ASN:VALUE\" (RFC 4360) or a well-known name"
                             .to_owned()
                     }
                 };
@@ -154,6 +138,6 @@ impl Read for CommunityWord {
 
     fn schema() -> Json {
         let names = WELL_KNOWN.join("|");
-        json!({ "type": "string", "pattern": format!("^([0-9]+:[0-9]+(:[0-9]+)?|{names})$") })
+        json!({ "type": "string", "pattern": format!("^([0-9]+:[0-9]+(:[0-9]+)?|(rt|soo|bandwidth):[0-9.]+L?:[0-9]+|0x[0-9A-Fa-f]{{16}}|{names})$") })
     }
 }

@@ -75,7 +75,8 @@ fn a_vip_is_never_a_next_hop() {
 #[test]
 fn a_configured_next_hop_wins_in_its_family() {
     let mut config = both();
-    config.services.get_mut(&"web".into()).unwrap().announce.next_hop = vec![ip("10.0.1.99")];
+    config.services.get_mut(&"web".into()).unwrap().announce.all.always.next_hop =
+        Some(vec![ip("10.0.1.99")]);
     let world = settled(config, kernel_view());
     assert_eq!(next_hop(&world, V4), NextHop::V4([10, 0, 1, 99].into()));
     assert_eq!(next_hop(&world, V6), v6("2001:db8:1::11"));
@@ -114,7 +115,7 @@ fn a_family_that_the_peer_does_not_agree_to_is_a_reason_of_that_peer() {
 fn an_attribute_change_is_one_implicit_replace() {
     let mut world = settled(both(), kernel_view());
     let mut config = both();
-    config.services.get_mut(&"web".into()).unwrap().announce.med = Some(50);
+    config.services.get_mut(&"web".into()).unwrap().announce.all.always.med = Some(50);
     world.reload(config);
     world.run(secs(1));
     assert_eq!(world.routers[&"tor1".into()].heard[&host_route(V4)].attributes.med, Some(50));

@@ -16,16 +16,19 @@ use crate::control::client::{Client, ClientError};
 use crate::start::{Alone, KernelSide, configured};
 use crate::state;
 
+/// How long `--wait` waits for peers to take their withdrawal.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Args)]
 pub(super) struct DrainArguments {
     #[command(flatten)]
     which: Which,
-    /// Return only when every peer has been told
+    /// Return only when the drain time is over and every peer has been told
     #[arg(long)]
     wait: bool,
-    /// How long to wait, as 90s or 5m
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, requires = "wait")]
-    timeout: Duration,
+    /// How long to wait, as 90s or 5m [default: 60s more than the drain time]
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "wait")]
+    timeout: Option<Duration>,
     /// Put the service back if the time runs out
     #[arg(long, requires = "wait")]
     or_abort: bool,
@@ -93,7 +96,8 @@ pub(super) async fn drain(global: &Global, arguments: &DrainArguments) -> Ended 
     if !arguments.wait {
         return DONE;
     }
-    let deadline = Instant::now() + arguments.timeout;
+    let began = Instant::now();
+    let mut limit = arguments.timeout;
     loop {
         let status: Status = match client.get("/v1/status").await {
             Ok(status) => status,
@@ -104,13 +108,16 @@ pub(super) async fn drain(global: &Global, arguments: &DrainArguments) -> Ended 
             Err(error) => return Err(error.into()),
         };
         let left = untold(&status, arguments.which.service.as_deref());
+        let limit = *limit
+            .get_or_insert_with(|| PATIENCE + drain_time_left(&status, arguments.which.service.as_deref()));
+        let deadline = began + limit;
         if left.is_empty() {
             terminal::say("drained: no peer is told of it any more");
             return DONE;
         }
         let now = Instant::now();
         if now >= deadline {
-            return out_of_time(&client, arguments, &left).await;
+            return out_of_time(&client, arguments, limit, &left).await;
         }
         // An UPDATE that was written is no event of its own, so the wait is short.
         let wait = (deadline - now).min(Duration::from_millis(200));
@@ -128,10 +135,14 @@ pub(super) async fn drain(global: &Global, arguments: &DrainArguments) -> Ended 
     }
 }
 
-async fn out_of_time(client: &Client, arguments: &DrainArguments, left: &BTreeSet<String>) -> Ended {
+async fn out_of_time(
+    client: &Client,
+    arguments: &DrainArguments,
+    limit: Duration,
+    left: &BTreeSet<String>,
+) -> Ended {
     let text = format!(
-        "not drained within {:?}: still told to {}",
-        arguments.timeout,
+        "not drained within {limit:?}: still told to {}",
         Vec::from_iter(left.iter().map(String::as_str)).join(", ")
     );
     if arguments.or_abort {
@@ -140,6 +151,14 @@ async fn out_of_time(client: &Client, arguments: &DrainArguments, left: &BTreeSe
     }
     Err(Complaint::new(Exit::TimedOut, text)
         .remedy("it stays drained; `anyvip status` shows what it waits for"))
+}
+
+/// How much of the drain time is left, of the service for which that is longest.
+fn drain_time_left(status: &Status, service: Option<&str>) -> Duration {
+    let selected =
+        status.services.iter().filter(|candidate| service.is_none_or(|name| candidate.name.0 == name));
+    let left = selected.filter_map(|service| service.drain.as_ref()?.left_ms).max();
+    Duration::from_millis(left.unwrap_or(0))
 }
 
 /// Peers that may still know a VIP of the selected services: it was announced to them, or what they were sent last is
@@ -233,6 +252,8 @@ mod tests {
         let drain = |peers: &[&str]| DrainStatus {
             reason: None,
             for_ms: 1,
+            phase: "withdrawing".to_owned(),
+            left_ms: None,
             waiting_for: peers.iter().map(|peer| (*peer).to_owned()).collect(),
         };
         let service = |name: &str, peers: &[&str]| ServiceStatus {

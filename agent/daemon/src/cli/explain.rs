@@ -62,7 +62,11 @@ fn render(explanation: &Explanation, color: bool) -> String {
 }
 
 fn line(gate: &GateStatus, indent: &str, color: bool) -> String {
-    let (sign, paint) = if gate.open { ("ok", "\x1b[32m") } else { ("NO", "\x1b[31m") };
+    let (sign, paint) = match (gate.open, gate.lowers) {
+        (true, None) => ("ok", "\x1b[32m"),
+        (true, Some(_)) => ("~~", "\x1b[33m"),
+        (false, _) => ("NO", "\x1b[31m"),
+    };
     let sign = if color { format!("{paint}{sign}\x1b[0m") } else { sign.to_owned() };
     let deeper = format!("{indent}{:22}", "");
     let said = format!("{} ({})", gate.text, wording::for_ms(gate.for_ms));
@@ -77,6 +81,7 @@ fn line(gate: &GateStatus, indent: &str, color: bool) -> String {
 #[cfg(test)]
 mod tests {
     use anyvip_core::Reason;
+    use anyvip_core::config::Standing;
     use anyvip_core::status::{PeerExplanation, VipExplanation};
 
     use super::*;
@@ -86,6 +91,7 @@ mod tests {
         let gate = |gate, open, text: &str, remedy: Option<&str>| GateStatus {
             gate,
             open,
+            lowers: (gate == Reason::Drained && open).then_some(Standing::Draining),
             text: text.to_owned(),
             remedy: remedy.map(str::to_owned),
             for_ms: 192_000,
@@ -94,7 +100,10 @@ mod tests {
             service: "dns".into(),
             vips: vec![VipExplanation {
                 address: "192.0.2.53".parse().unwrap(),
-                gates: vec![gate(Reason::VipMissing, true, "192.0.2.53 is on lo", None)],
+                gates: vec![
+                    gate(Reason::Drained, true, "draining: withdrawn in 43 s", None),
+                    gate(Reason::VipMissing, true, "192.0.2.53 is on lo", None),
+                ],
                 peers: vec![PeerExplanation {
                     name: "tor1".to_owned(),
                     gates: vec![gate(
@@ -109,6 +118,7 @@ mod tests {
         };
         let expected = "\
 dns 192.0.2.53: announced to 0 of 1 peer
+  ~~  not drained       draining: withdrawn in 43 s (3m12s)
   ok  VIP in place      192.0.2.53 is on lo (3m12s)
   to tor1: not announced
     NO  session up        the session is in state Active (3m12s)

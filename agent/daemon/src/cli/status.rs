@@ -1,6 +1,7 @@
 //! `anyvip status`
 
 use anyvip_core::boundary::{ProbeResult, Reason};
+use anyvip_core::config::Standing;
 use anyvip_core::status::{CheckStatus, PeerStatus, ServiceStatus, Status, VipStatus};
 use clap::Args;
 
@@ -39,8 +40,12 @@ fn verdict(status: &Status) -> (u8, String) {
         .flat_map(|service| service.vips.iter().map(move |vip| (service, vip)))
         .flat_map(|(service, vip)| vip.peers.iter().map(move |peer| (service, vip, peer)))
         .filter(|(service, vip, peer)| match service.admin.as_str() {
-            "enabled" => !peer.advertised || vip.reason.is_some() || peer.reason.is_some(),
-            _ => peer.advertised,
+            "enabled" => {
+                let depreferenced = vip.standing == Some(Standing::Depreferenced);
+                !peer.advertised || vip.reason.is_some() || peer.reason.is_some() || depreferenced
+            }
+            // For the drain time it is told as draining.
+            _ => peer.advertised && vip.standing != Some(Standing::Draining),
         })
         .map(|(service, vip, peer)| format!("{} {} to {}", service.name, vip.address, peer.name))
         .collect();
@@ -111,7 +116,7 @@ fn services(services: &[ServiceStatus]) -> Table {
                 (once(service.name.0.clone()), Tone::Plain),
                 (once(service.health.clone()), health_tone(&service.health)),
                 (once(wording::for_ms(service.for_ms)), Tone::Plain),
-                (once(service.admin.clone()), admin_tone(&service.admin)),
+                (once(admin(service)), admin_tone(&service.admin)),
                 (vip.address.to_string(), Tone::Plain),
                 on_host(vip),
                 announced_to(service, vip),
@@ -126,6 +131,14 @@ fn health_tone(health: &str) -> Tone {
         "up" => Tone::Good,
         "down" => Tone::Bad,
         _ => Tone::Careful,
+    }
+}
+
+/// While it drains, how long it is still told.
+fn admin(service: &ServiceStatus) -> String {
+    match service.drain.as_ref().and_then(|drain| drain.left_ms) {
+        Some(left) => format!("{}, {} left", service.admin, wording::for_ms(left)),
+        None => service.admin.clone(),
     }
 }
 
@@ -145,6 +158,14 @@ fn on_host(vip: &VipStatus) -> (String, Tone) {
 fn announced_to(service: &ServiceStatus, vip: &VipStatus) -> (String, Tone) {
     let names: Vec<&str> =
         vip.peers.iter().filter(|peer| peer.advertised).map(|peer| peer.name.as_str()).collect();
+    let lowered = match vip.standing {
+        Some(Standing::Depreferenced) => Some("depreferenced"),
+        Some(Standing::Draining) => Some("draining"),
+        Some(Standing::Normal) | None => None,
+    };
+    if let Some(word) = lowered.filter(|_| !names.is_empty()) {
+        return (format!("{} ({word})", names.join(", ")), Tone::Careful);
+    }
     match (names.len(), vip.peers.len()) {
         (0, _) if service.admin != "enabled" => ("nobody".to_owned(), Tone::Careful),
         (0, _) => ("nobody".to_owned(), Tone::Bad),

@@ -49,6 +49,7 @@ fn each_fact_reads_as_one_plain_sentence() {
                 peer: "tor1".into(),
                 announced: true,
                 reason: None,
+                standing: Standing::Normal,
             },
             "dns: 192.0.2.53 is announced to tor1",
         ),
@@ -57,8 +58,20 @@ fn each_fact_reads_as_one_plain_sentence() {
                 service: "dns".into(),
                 vip,
                 peer: "tor1".into(),
+                announced: true,
+                reason: None,
+                standing: Standing::Depreferenced,
+            },
+            "dns: 192.0.2.53 is announced to tor1, depreferenced: it is unhealthy",
+        ),
+        (
+            Fact::VerdictChanged {
+                service: "dns".into(),
+                vip,
+                peer: "tor1".into(),
                 announced: false,
                 reason: Some(Reason::Unhealthy),
+                standing: Standing::Normal,
             },
             "dns: 192.0.2.53 is withheld from tor1: a check says the service is down",
         ),
@@ -160,6 +173,7 @@ fn trouble_is_told_from_what_an_operator_wanted() {
             peer: "tor1".into(),
             announced: false,
             reason: Some(reason),
+            standing: Standing::Normal,
         })
         .weight
     };

@@ -22,6 +22,7 @@ fn vip(address: &str, reason: Option<Reason>, peers: Vec<VipPeerStatus>) -> VipS
         arp_guarded: address.is_ipv4().then_some(true),
         wanted: reason.is_none(),
         reason,
+        standing: reason.is_none().then_some(Standing::Normal),
         peers,
     }
 }
@@ -61,6 +62,8 @@ fn mixed() -> Status {
         drain: (admin == "drained").then(|| DrainStatus {
             reason: Some("kernel update".to_owned()),
             for_ms: 7_260_000,
+            phase: "withdrawn".to_owned(),
+            left_ms: None,
             waiting_for: Vec::new(),
         }),
         checks,
@@ -126,6 +129,31 @@ fn status_reads_well_to_someone_who_never_saw_it() {
     }
     assert_eq!(text, std::fs::read_to_string(path).unwrap());
     assert!(text.lines().all(|line| line.chars().count() <= terminal::WIDTH));
+}
+
+#[test]
+fn a_depreferenced_service_is_degraded_and_one_that_drains_is_as_wanted() {
+    let mut status = mixed();
+    status.services.drain(1..);
+    for vip in &mut status.services[0].vips {
+        vip.peers = vec![peer("tor1", true, None)];
+        vip.standing = Some(Standing::Depreferenced);
+    }
+    assert_eq!(verdict(&status).0, 1);
+    assert!(render(&status, false).contains("tor1 (depreferenced)"));
+    let service = &mut status.services[0];
+    service.admin = "draining".to_owned();
+    service.drain = Some(DrainStatus {
+        reason: None,
+        for_ms: 17_000,
+        phase: "telling".to_owned(),
+        left_ms: Some(43_000),
+        waiting_for: vec!["tor1".to_owned()],
+    });
+    service.vips.iter_mut().for_each(|vip| vip.standing = Some(Standing::Draining));
+    assert_eq!(verdict(&status).0, 0);
+    let text = render(&status, false);
+    assert!(text.contains("draining, 43s left") && text.contains("tor1 (draining)"), "{text}");
 }
 
 #[test]

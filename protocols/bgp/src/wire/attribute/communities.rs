@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ParseError;
+use crate::wire::AS_TRANS;
 
 /// `asn:value`, RFC 1997.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -119,6 +120,20 @@ fn decimal(text: &str) -> Option<u32> {
 const SUBTYPES: [(u8, &str); 2] = [(0x02, "rt"), (0x03, "soo")];
 /// Link bandwidth: non-transitive, two-octet AS, octets per second as a float (draft-ietf-idr-link-bandwidth).
 const LINK_BANDWIDTH: [u8; 2] = [0x40, 0x04];
+
+/// Octets a second in one Mbit/s.
+const MBIT: f32 = 125_000.0;
+
+impl ExtendedCommunity {
+    /// Link bandwidth (draft-ietf-idr-link-bandwidth §3). AS_TRANS stands for a number that needs four octets.
+    pub fn link_bandwidth(asn: u32, mbit: u16) -> ExtendedCommunity {
+        let [a, b] = u16::try_from(asn).unwrap_or(AS_TRANS).to_be_bytes();
+        // One multiplication of IEEE 754: the same on every machine.
+        let [c, d, e, g] = (f32::from(mbit) * MBIT).to_be_bytes();
+        let [kind, subtype] = LINK_BANDWIDTH;
+        ExtendedCommunity([kind, subtype, a, b, c, d, e, g])
+    }
+}
 
 impl fmt::Display for ExtendedCommunity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -260,6 +275,16 @@ mod tests {
         {
             assert!(text.parse::<ExtendedCommunity>().is_err(), "{text}");
         }
+    }
+
+    /// The octets that FRR is known to take for 100 Mbit/s of AS 65001.
+    #[test]
+    fn link_bandwidth_is_a_float_of_octets_a_second() {
+        let community = ExtendedCommunity::link_bandwidth(65001, 100);
+        assert_eq!(community.0, [0x40, 4, 0xfd, 0xe9, 0x4b, 0x3e, 0xbc, 0x20]);
+        assert_eq!(community.to_string(), "bandwidth:65001:12500000");
+        let long = ExtendedCommunity::link_bandwidth(4_200_000_001, 1);
+        assert_eq!(long.0, [0x40, 4, 0x5b, 0xa0, 0x47, 0xf4, 0x24, 0]);
     }
 
     #[test]
