@@ -71,6 +71,14 @@ fn a_flow_keeps_its_server_also_when_packets_are_lost() {
 }
 
 #[test]
+fn a_vip_that_somebody_deletes_is_back_at_once_until_it_is_contested() {
+    if met(&[Need::Root]) {
+        let scenario = topology("quickstart-vip.scenario.yml");
+        play("quickstart.clab.yml", &["--scenario", scenario.to_str().unwrap()]);
+    }
+}
+
+#[test]
 fn lan_arp_meets_its_expectations() {
     if met(&[Need::Root]) {
         play("lan-arp.clab.yml", &[]);
