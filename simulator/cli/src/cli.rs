@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::hash;
+
 /// Networks of namespaces in which real anyvip agents and the kernel's own ECMP meet faults.
 #[derive(Debug, Parser)]
 #[command(name = "anyvip-sim", version, max_term_width = 100)]
@@ -35,6 +37,9 @@ pub(crate) enum Command {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+    /// Which server a flow lands on, how flows spread, what a change does to them: by the kernel's own arithmetic.
+    #[command(subcommand)]
+    Hash(hash::Command),
     /// Run one node's role inside an existing network namespace or container.
     Node(Node),
     /// The built-in service of a node.

@@ -9,6 +9,7 @@
 //! - `virtual_lab`: the same scenarios in virtual time; `words`: what both backends say.
 //! - `node`: what happens inside a node: its network, its role, the orders of the lab (`control`).
 //! - `traffic`: the client's flows.
+//! - `hash`: questions about flows that need no lab.
 //!
 //! Who owns what: the lab's process holds every node by a pipe. When it ends, however it ends, the pipes close, the nodes
 //! end, their children get SIGKILL from the kernel, and the namespaces go with them. No namespace has a name, and
@@ -26,6 +27,7 @@ mod cli;
 mod clock;
 mod control;
 mod folder;
+mod hash;
 mod journal;
 mod node;
 mod play;
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
         cli::Command::Up(arguments) => up::up(&arguments),
         cli::Command::Down { lab } => up::down(&lab),
         cli::Command::Exec { node, lab, command } => up::exec(&node, lab.as_deref(), &command),
+        cli::Command::Hash(command) => hash::main(&command),
         cli::Command::Node(arguments) => {
             let options = node::Options {
                 lab: arguments.lab,

@@ -76,7 +76,7 @@ impl Hasher {
     }
 
     /// What the kernel computes when asked for the way of a flow that comes in through an interface (RTM_GETROUTE with `iif`).
-    /// The same as for a forwarded packet, except for IPv6 under policy 3.
+    /// The same as for a forwarded packet, except for IPv6 under policy 3, and for ICMPv6 with ports in the question.
     #[inline]
     #[must_use]
     pub fn lookup(&self, flow: &Flow) -> u32 {
@@ -86,12 +86,15 @@ impl Hasher {
         }
     }
 
-    /// The hash of what the router itself sends, where its routing is not already decided by the socket's source address.
+    /// The hash of what the router itself sends, where its routing is not already decided by the socket's source address. Here
+    /// ports count for every protocol; of a ping, the type (256 times) and code stand in the place of the destination's.
     #[must_use]
     pub fn local(&self, flow: &Flow) -> u32 {
+        let ports = (flow.source_port, flow.destination_port);
         match self.policy {
-            Policy::Custom(fields) => self.keys(&custom(fields.outer(), flow, flow.ports())) >> 1,
-            _ => self.flow(flow, flow.protocol, flow.ports()),
+            Policy::Custom(fields) if fields.outer() == 0 => 0,
+            Policy::Custom(fields) => self.keys(&custom(fields.outer(), flow, ports)) >> 1,
+            _ => self.flow(flow, flow.protocol, ports),
         }
     }
 

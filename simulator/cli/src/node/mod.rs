@@ -19,7 +19,7 @@ use crate::process::{self, Process};
 use crate::traffic::{self, Client};
 
 mod arp;
-mod network;
+pub(crate) mod network;
 mod router;
 
 use network::Network;

@@ -43,6 +43,16 @@ fn a_ping_has_no_ports_whatever_is_said() {
 }
 
 #[test]
+fn a_lookup_of_ipv6_takes_ports_as_they_are_given_and_the_inner_fields_for_nothing() {
+    let ping = |port| flow("fd00::2", "fd99::1", 58, port, 0);
+    let hasher = Hasher::new(7, Policy::Layer4);
+    assert_ne!(hasher.lookup(&ping(1)), hasher.lookup(&ping(2)));
+    assert_eq!(hasher.forwarded(&ping(1).into()), hasher.forwarded(&ping(2).into()));
+    let hasher = Hasher::new(7, Policy::Custom(Fields::new(0xfc0).unwrap()));
+    assert_eq!(hasher.lookup(&ping(1)), 0);
+}
+
+#[test]
 fn every_fragment_of_a_client_goes_one_way_under_layer_4() {
     for policy in [Policy::Layer4, Policy::FIVE_TUPLE] {
         let hasher = Hasher::new(7, policy);
