@@ -37,7 +37,7 @@ address = "10.0.1.1"
 [bgp.peer.tor2]
 address = "10.0.2.1"
 asn = 65001
-bfd = true
+bfd = 3
 password_file = "/etc/anyvip/password"
 interface = "eth0"
 [check.web]

@@ -68,7 +68,9 @@ impl Bird {
         Bird::with(lab, namespace, &CONFIG.replace("ipv4 { import all; export none; };", extended))
     }
 
-    fn with(lab: &Lab, namespace: &Namespace, config: &str) -> Self {
+    /// Starts it with a configuration of the test's own.
+    #[track_caller]
+    pub fn with(lab: &Lab, namespace: &Namespace, config: &str) -> Self {
         let config = lab.scratch().write("bird/bird.conf", config);
         let folder = config.parent().expect("a file is in a folder").to_owned();
         let mut command = namespace.command("bird");
@@ -95,6 +97,11 @@ impl Bird {
             .map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() { Ok(text) } else { Err(text) }
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     /// What it logged.

@@ -60,6 +60,7 @@ fn calling(hosts: usize) -> String {
 #[derive(Debug)]
 pub struct Frr {
     bgpd: Process,
+    bfdd: Option<Process>,
     zebra: Process,
     folder: PathBuf,
 }
@@ -85,7 +86,29 @@ impl Frr {
         Frr::with(lab, namespace, &CONFIG.replace(timers, &extended))
     }
 
+    /// The same as [`start`](Self::start) with bfdd and more lines of configuration; `neighbor` is what the hosts' peer group gets.
+    #[track_caller]
+    pub fn start_bfd(lab: &Lab, namespace: &Namespace, lines: &str, neighbor: &str) -> Self {
+        let timers = " neighbor HOSTS timers 3 9\n";
+        let config = CONFIG.replace("router bgp 65000", &format!("{lines}\nrouter bgp 65000"));
+        let config = config.replace(timers, &format!("{timers}{neighbor}\n"));
+        Frr::with_daemons(lab, namespace, &config, true)
+    }
+
+    /// bfdd, where it runs.
+    ///
+    /// # Panics
+    /// Where it does not.
+    #[track_caller]
+    pub fn bfdd(&mut self) -> &mut Process {
+        self.bfdd.as_mut().expect("bfdd runs")
+    }
+
     fn with(lab: &Lab, namespace: &Namespace, config: &str) -> Self {
+        Frr::with_daemons(lab, namespace, config, false)
+    }
+
+    fn with_daemons(lab: &Lab, namespace: &Namespace, config: &str, bfd: bool) -> Self {
         let config = lab.scratch().write("frr/frr.conf", config);
         lab.scratch().write("frr/vtysh.conf", "");
         let folder = config.parent().expect("a file is in a folder").to_owned();
@@ -93,8 +116,9 @@ impl Frr {
         run(Command::new("install").args(["-d", "-o", "frr", "-g", "frr", "-m", "755", "/var/run/frr"]));
         run(Command::new("chown").args(["-R", "frr:frr"]).arg(&folder));
         let zebra = daemon(namespace, "zebra", &folder);
+        let bfdd = bfd.then(|| daemon(namespace, "bfdd", &folder));
         let bgpd = daemon(namespace, "bgpd", &folder);
-        let frr = Frr { bgpd, zebra, folder };
+        let frr = Frr { bgpd, bfdd, zebra, folder };
         // They start empty; the one file for all is loaded when both answer.
         run(frr.vtysh().arg("-b"));
         wait_until(LONG, || {
@@ -117,7 +141,8 @@ impl Frr {
     /// Ends both in good order, bgpd first: sessions are closed, routes removed.
     #[track_caller]
     pub fn stop(&mut self) {
-        for process in [&mut self.bgpd, &mut self.zebra] {
+        for process in [Some(&mut self.bgpd), self.bfdd.as_mut(), Some(&mut self.zebra)].into_iter().flatten()
+        {
             process.signal(Signal::SIGTERM);
             process.wait(LONG);
         }
@@ -154,6 +179,9 @@ fn daemon(namespace: &Namespace, name: &str, folder: &Path) -> Process {
         .arg(folder.join("zserv.api"))
         .arg("-i")
         .arg(folder.join(format!("{name}.pid")));
+    if name == "bfdd" {
+        command.arg("--bfdctl").arg(folder.join("bfdd.sock"));
+    }
     let socket = folder.join(format!("{name}.vty"));
     let _ = std::fs::remove_file(&socket);
     let mut process = Process::start(name, &mut command, &folder.join(format!("{name}.log")));

@@ -6,6 +6,7 @@
 //!
 //! - [`Lab`]: namespaces and wires; [`Fabric`]: a router, a client and hosts on links of their own.
 //! - [`Agent`]: the program under test; [`Service`]: what it watches.
+//! - [`Sessions`]: the program's BFD without the rest of it.
 //! - [`Bird`], [`Frr`]: foreign routers; [`Speaker`]: a scripted one that misbehaves on request.
 //! - [`need`]: what a test needs of the machine; [`wait_until`]: the only way to wait.
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod agent;
+mod bfd;
 mod bird;
 mod fabric;
 mod frr;
@@ -26,6 +28,7 @@ mod speaker;
 mod wait;
 
 pub use agent::{Agent, AgentFiles, advertised, peer_state, reason, vip};
+pub use bfd::Sessions;
 pub use bird::Bird;
 pub use fabric::{Fabric, SERVICE_PORT, VIP4, VIP6, agent_config, agent_config_with};
 pub use frr::Frr;
@@ -50,6 +53,8 @@ pub struct Binaries {
     pub speaker: &'static str,
     /// The witness of addresses.
     pub addresses: &'static str,
+    /// BFD sessions without an agent.
+    pub bfd: &'static str,
 }
 
 /// The programs that cargo built for the test that says this.
@@ -62,6 +67,7 @@ macro_rules! binaries {
             service: env!("CARGO_BIN_EXE_lab-service"),
             speaker: env!("CARGO_BIN_EXE_lab-speaker"),
             addresses: env!("CARGO_BIN_EXE_lab-addresses"),
+            bfd: env!("CARGO_BIN_EXE_lab-bfd"),
         }
     };
 }

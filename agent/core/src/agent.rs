@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::asks::Asks;
+use crate::bfd::BfdView;
 use crate::boundary::{
     Action, Announcements, Command, Event, Fact, HealthState, Reply, RequestId, ServiceName, Start, Target,
 };
@@ -53,6 +54,8 @@ pub struct Agent {
     notices: Notices,
     pub(crate) services: Services,
     pub(crate) speaker: Speaker,
+    /// What is known of the BFD sessions, which run elsewhere.
+    pub(crate) bfd: BfdView,
     pub(crate) view: Option<KernelView>,
     pub(crate) stop: Stop,
     /// What each peer's speaker was given last.
@@ -103,6 +106,7 @@ impl Agent {
             notices: Notices::default(),
             services: Services::default(),
             speaker: Speaker::new(seed.child("speaker")),
+            bfd: BfdView::default(),
             view: None,
             stop: Stop::default(),
             announced: Announcements::new(),
@@ -149,6 +153,7 @@ impl Agent {
                 self.persisted(outcome, &mut out);
             }
             Event::Bgp(event) => self.hear(now, event, &mut out),
+            Event::Bfd(fact) => self.hear_bfd(now, fact, &mut out),
             Event::Operator { request, command } => self.obey(now, request, command, &mut out),
             Event::Terminate => self.terminate(now, &mut out),
         }
@@ -177,6 +182,7 @@ impl Agent {
             self.admin.deadline(),
             self.stop.deadline(),
             self.speaker.next_deadline(),
+            self.bfd.deadline(),
         ];
         mine.into_iter().flatten().min()
     }
@@ -237,7 +243,8 @@ impl Agent {
     }
 
     pub(crate) fn peer_addresses(&self) -> BTreeSet<IpAddr> {
-        self.config.bgp.peers.values().map(|peer| peer.remote.address).collect()
+        let bgp = self.config.bgp.peers.values().map(|peer| peer.remote.address);
+        bgp.chain(self.config.statics.values().map(|peer| peer.address)).collect()
     }
 
     /// Hands guard and VIPs what the configuration wants of them.
@@ -306,6 +313,8 @@ impl Agent {
         if self.stop.deadline().is_some_and(|at| at <= now) {
             self.stop_expired(now, out);
         }
+        // Last: the lease is renewed by who has done what was due.
+        self.renew_bfd(now, out);
     }
 
     fn persisted(&mut self, outcome: Option<Outcome>, out: &mut Vec<Action>) {
@@ -470,6 +479,7 @@ impl Agent {
                 return;
             }
             self.decide(now, out);
+            self.want_bfd(now, out);
             self.pursue(now, out);
             self.stop_goes_on(now, out);
         }

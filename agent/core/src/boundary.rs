@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyvip_bgp::{PeerName, PeerState, RouteAttributes};
-use anyvip_machine::Failure;
+use anyvip_machine::{Failure, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{CheckKind, Config, Standing};
@@ -45,6 +45,8 @@ pub enum Event {
     Persisted { generation: u64, result: Result<(), Failure> },
     /// From the BGP connections.
     Bgp(anyvip_bgp::Event),
+    /// From the BFD sessions, which run beside (on a thread of their own).
+    Bfd(anyvip_bfd::Fact),
     /// Somebody with the right to do so asks for something. Answered by one [`Action::Reply`].
     Operator { request: RequestId, command: Command },
     /// SIGTERM: withdraw, wait, Cease, exit. A second one skips the wait.
@@ -72,6 +74,8 @@ pub enum Action {
     Persist { generation: u64, state: StoredState },
     /// `Connect`, `Send` and `Close` of the speaker; its facts stay inside.
     Bgp(anyvip_bgp::Action),
+    /// All BFD sessions that there shall be, until the lease ends; latest wins. Not answered: facts come as [`Event::Bfd`].
+    BfdWanted { sessions: BTreeMap<anyvip_bfd::SessionName, anyvip_bfd::SessionConfig>, lease: Option<Time> },
     /// Which addresses' routes the kernel view must show (peers).
     WatchRoutes { interests: Vec<IpAddr> },
     /// Listen for passive peers here, or no longer.
@@ -230,6 +234,8 @@ pub enum Reason {
     PrefixWithheld,
     /// The session with this peer is not Established.
     SessionDown,
+    /// BFD does not find the path to this peer up, and `bfd.strict` asks for it; of a static peer, always.
+    BfdDown,
     /// The peer did not agree to this VIP's family.
     FamilyNotNegotiated,
     /// No usable next hop of the VIP's family towards this peer.
@@ -268,6 +274,8 @@ pub enum Fact {
     /// A session or an attempt ended (repeated equal reasons of attempts are reported once). `planned`: somebody on
     /// either side wanted it.
     PeerDown { peer: PeerName, was_established: bool, planned: bool, text: String },
+    /// Of a BFD session, with the names of those whose session it is.
+    Bfd { peers: Vec<PeerName>, fact: anyvip_bfd::Fact },
     /// What BGP survived or refused, in words.
     PeerNotice { peer: Option<PeerName>, text: String },
     /// A VIP appeared or vanished.

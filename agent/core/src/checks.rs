@@ -377,6 +377,7 @@ mod tests {
             vips: (0..count).map(|n| IpAddr::from([192, 0, 2, n])).collect(),
             checks: vec![check],
             peers: std::collections::BTreeSet::new(),
+            statics: std::collections::BTreeSet::new(),
             announce: Announce::default(),
             on_failure: crate::config::OnFailure::Withdraw,
             drain_time: Duration::ZERO,

@@ -34,7 +34,14 @@ impl Agent {
             uptime_ms: now.as_millis(),
             warnings: self.warnings(now),
             services: self.config.services.iter().map(|(name, s)| self.service(now, name, s)).collect(),
-            peers: self.config.bgp.peers.keys().map(|name| self.peer(now, name)).collect(),
+            peers: self
+                .config
+                .bgp
+                .peers
+                .keys()
+                .map(|name| self.peer(now, name))
+                .chain(self.config.statics.keys().map(|name| self.static_peer(now, name)))
+                .collect(),
             decision_to_wire_us: Histogram::default(),
         }
     }
@@ -123,6 +130,7 @@ impl Agent {
                         Verdict::Withhold(_) => None,
                     },
                 })
+                .chain(self.static_tellings(service, reason))
                 .collect(),
         }
     }
@@ -150,7 +158,7 @@ impl Agent {
             for_ms: peer.map_or(0, |peer| ms(now, peer.since)),
             families: families.into_iter().flatten().map(word).collect(),
             advertised: peer.map(|peer| peer.told.iter().copied().collect()).unwrap_or_default(),
-            bfd: None,
+            bfd: self.config.bgp.bfd.get(name).and_then(|_| self.bfd_status(now, name)),
             last_error: peer.and_then(|peer| peer.last_error.clone()),
         }
     }
@@ -383,6 +391,10 @@ impl Agent {
                 )
             }
             _ if !gates.session => later(),
+            Reason::BfdDown => {
+                let (text, remedy) = self.words_of_bfd(name);
+                (text, Some(remedy))
+            }
             Reason::FamilyNotNegotiated => {
                 let text = if gates.family { "negotiated" } else { "the peer did not agree to this family" };
                 let remedy = format!("activate the VIP's address family for this host on {name}");

@@ -28,8 +28,13 @@ pub(crate) const VIP_GATES: [Reason; 12] = [
 ];
 
 /// Gates of one peer, asked after those of the VIP.
-pub(crate) const PEER_GATES: [Reason; 4] =
-    [Reason::SessionDown, Reason::FamilyNotNegotiated, Reason::NoNextHop, Reason::ReturnPath];
+pub(crate) const PEER_GATES: [Reason; 5] = [
+    Reason::SessionDown,
+    Reason::BfdDown,
+    Reason::FamilyNotNegotiated,
+    Reason::NoNextHop,
+    Reason::ReturnPath,
+];
 
 /// What the gates of one VIP of one service look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,10 +75,24 @@ impl Gates {
             Reason::Unhealthy => self.keeps_on() || !matches!(self.health, VipHealth::Down(_)),
             Reason::CheckError => self.keeps_on() || !matches!(self.health, VipHealth::Error(_)),
             Reason::PrefixWithheld => self.prefix_withheld.is_none(),
-            Reason::SessionDown | Reason::FamilyNotNegotiated | Reason::NoNextHop | Reason::ReturnPath => {
-                true
-            }
+            Reason::SessionDown
+            | Reason::BfdDown
+            | Reason::FamilyNotNegotiated
+            | Reason::NoNextHop
+            | Reason::ReturnPath => true,
         }
+    }
+
+    /// The first closed gate towards a static peer, which knows up and down and nothing between: no draining, no depreferenced
+    /// route, no prefix that is shared.
+    pub(crate) fn closed_for_static(&self) -> Option<Reason> {
+        VIP_GATES.into_iter().find(|gate| match gate {
+            Reason::Drained => self.drained,
+            Reason::Unhealthy => matches!(self.health, VipHealth::Down(_)),
+            Reason::CheckError => matches!(self.health, VipHealth::Error(_)),
+            Reason::PrefixWithheld => false,
+            gate => !self.open(*gate),
+        })
     }
 
     /// The first closed gate.
@@ -126,6 +145,8 @@ pub(crate) struct PeerGates {
     pub(crate) vip: Option<Reason>,
     /// The session is Established.
     pub(crate) session: bool,
+    /// BFD finds the path up, or is not asked.
+    pub(crate) bfd: bool,
     /// It carries the VIP's family.
     pub(crate) family: bool,
     /// What this host tells the peer to send to, or why there is nothing.
@@ -143,6 +164,7 @@ impl PeerGates {
     pub(crate) fn open(&self, gate: Reason) -> bool {
         match gate {
             Reason::SessionDown => self.session,
+            Reason::BfdDown => self.bfd,
             Reason::FamilyNotNegotiated => self.family,
             Reason::NoNextHop => self.next_hop.is_ok(),
             Reason::ReturnPath => self.no_return_path.is_none(),
@@ -187,6 +209,7 @@ mod tests {
         PeerGates {
             vip,
             session: true,
+            bfd: true,
             family: true,
             next_hop: Ok(hop),
             no_return_path: None,
@@ -272,6 +295,8 @@ mod tests {
         assert_eq!(closed.verdict(), Verdict::Withhold(Reason::Drained));
         let down = PeerGates { session: false, family: false, ..peer(None) };
         assert_eq!(down.verdict(), Verdict::Withhold(Reason::SessionDown));
+        let unseen = PeerGates { bfd: false, family: false, ..peer(None) };
+        assert_eq!(unseen.verdict(), Verdict::Withhold(Reason::BfdDown));
         let lost = PeerGates { no_return_path: Some(Default::default()), ..peer(None) };
         assert_eq!(lost.verdict(), Verdict::Withhold(Reason::ReturnPath));
         assert!(matches!(peer(None).verdict(), Verdict::Announce(_)));

@@ -31,6 +31,7 @@ mod agent;
 mod announce;
 mod asks;
 mod attempt;
+mod bfd;
 pub mod boundary;
 mod checks;
 pub mod config;

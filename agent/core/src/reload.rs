@@ -1,6 +1,6 @@
 //! A new configuration on a living agent: what is not touched by it notices nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyvip_machine::Time;
@@ -27,6 +27,7 @@ impl Agent {
         };
         let text = summary(&self.config, &config);
         let heirs = self.heirs(&config.services);
+        let former_addresses = self.peer_addresses();
         let former = std::mem::replace(&mut self.config, config);
         let services = std::mem::take(&mut self.config.services);
         let inherited = |service: &ServiceName, target: Target| -> HealthState {
@@ -47,9 +48,7 @@ impl Agent {
         for (address, present) in self.present_vips() {
             self.checks.vip_is(now, address, present, out);
         }
-        if former.bgp.peers.values().map(|p| p.remote.address).collect::<BTreeSet<_>>()
-            != self.peer_addresses()
-        {
+        if former_addresses != self.peer_addresses() {
             out.push(Action::WatchRoutes { interests: self.peer_addresses().into_iter().collect() });
         }
         if former.bgp.listen != self.config.bgp.listen {
@@ -86,7 +85,10 @@ fn summary(was: &Config, is: &Config) -> String {
     let mut parts = Vec::new();
     let services = compare(&was.services, &is.services);
     let peers = compare(&was.bgp.peers, &is.bgp.peers);
-    for (what, (came, went, changed)) in [("service", services), ("peer", peers)] {
+    let bfd = compare(&was.bgp.bfd, &is.bgp.bfd);
+    let statics = compare(&was.statics, &is.statics);
+    let parts_of = [("service", services), ("peer", peers), ("BFD of peer", bfd), ("static peer", statics)];
+    for (what, (came, went, changed)) in parts_of {
         for (word, names) in [("added", came), ("removed", went), ("changed", changed)] {
             if !names.is_empty() {
                 parts.push(format!("{what} {word}: {}", names.join(", ")));

@@ -114,16 +114,32 @@ pub struct AttributesStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeerStatus {
     pub name: String,
-    /// `bgp`.
+    /// `bgp`, or `static` for a router that tracks a static route to this host by BFD.
     pub protocol: String,
     pub address: String,
     pub state: String,
     pub for_ms: u64,
     pub families: Vec<String>,
     pub advertised: Vec<IpNet>,
-    /// Not in this version.
-    pub bfd: Option<String>,
+    /// Where BFD watches the path.
+    pub bfd: Option<BfdStatus>,
     pub last_error: Option<String>,
+}
+
+/// One BFD session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BfdStatus {
+    /// `Up`, `Init`, `Down` or `AdminDown`.
+    pub state: String,
+    pub for_ms: u64,
+    /// Between our packets, as agreed; while Up.
+    pub transmit_us: Option<u64>,
+    /// Without a packet for that long the path is down; while Up.
+    pub detection_us: Option<u64>,
+    /// Why it went down last.
+    pub last_down: Option<String>,
+    /// Why it does not come up: what the peer sends, or why we cannot send.
+    pub trouble: Option<String>,
 }
 
 /// Counted in microseconds.

@@ -162,6 +162,7 @@ impl Agent {
             return PeerGates {
                 vip: gates.closed(),
                 session: false,
+                bfd: true,
                 family: true,
                 next_hop: Err("known once the session stands".to_owned()),
                 no_return_path: None,
@@ -177,6 +178,7 @@ impl Agent {
         PeerGates {
             vip: gates.closed(),
             session: true,
+            bfd: self.bfd_lets(peer),
             family: facts.families.contains(&announce::family_of(vip)),
             no_return_path: announce::no_return_path(view, facts).filter(|_| require && vip.is_ipv4()),
             attributes: next_hop.as_ref().ok().map(|hop| announce::attributes(*hop, &written, asn)),

@@ -13,11 +13,13 @@ use anyvip_core::boundary::{Action, Command, Event, Fact, Reply, RequestId};
 use anyvip_core::kernel::KernelView;
 use anyvip_core::status::Warning;
 use anyvip_core::{Agent, Config};
+use anyvip_io::bfd::Heard;
 use anyvip_io::netlink::{Monitor, Netlink};
 use anyvip_io::{Clock, Connections};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
+use crate::bfd::Bfd;
 use crate::control::api::{Ask, Operation};
 use crate::journal::Journal;
 use crate::latency::{Latency, holds_update};
@@ -52,6 +54,7 @@ pub(crate) struct Driver {
     clock: Clock,
     agent: Agent,
     connections: Connections,
+    bfd: Bfd,
     monitor: Monitor,
     netlink: Arc<Netlink>,
     probes: Probes,
@@ -102,6 +105,7 @@ impl Driver {
             clock: parts.clock,
             agent: parts.agent,
             connections: Connections::new(),
+            bfd: Bfd::new(parts.clock),
             monitor: parts.monitor,
             netlink: Arc::new(parts.netlink),
             probes: Probes::new(finished_sender),
@@ -191,6 +195,7 @@ impl Driver {
             Some(finished) = self.finished.recv() => self.finish(finished),
             Some(event) = self.outcomes.recv() => self.take(Instant::now(), event),
             events = self.connections.next() => self.hear(events),
+            heard = self.bfd.next() => self.hear_bfd(heard),
             snapshot = self.monitor.next() => self.see(kernel::view(snapshot)),
             (request, loaded) = self.reloads.next() => self.reload(request, loaded),
             ask = self.asks.recv(), if self.answering => match ask {
@@ -211,6 +216,9 @@ impl Driver {
         }
         let events = self.connections.drain();
         self.hear(events);
+        for heard in self.bfd.drain() {
+            self.hear_bfd(heard);
+        }
         while let Ok(finished) = self.finished.try_recv() {
             self.finish(finished);
         }
@@ -242,6 +250,15 @@ impl Driver {
                 _ => {}
             }
             self.take(received, Event::Bgp(event));
+        }
+    }
+
+    fn hear_bfd(&mut self, heard: Heard) {
+        if let Some(text) = self.bfd.note(&heard) {
+            self.record(&Fact::PeerNotice { peer: None, text });
+        }
+        if let Heard::Fact(fact) = heard {
+            self.take(Instant::now(), Event::Bfd(fact));
         }
     }
 
@@ -305,6 +322,7 @@ impl Driver {
                 status.version = env!("CARGO_PKG_VERSION").to_owned();
                 status.decision_to_wire_us = self.latency.histogram();
                 status.warnings.extend(self.listening.warning());
+                status.warnings.extend(self.bfd.warnings());
                 let _ = answer.send(status);
             }
             Ask::Explain(service, answer) => drop(answer.send(self.agent.explain(now, &service))),
@@ -337,6 +355,11 @@ impl Driver {
                 self.state.write(generation, state, &self.outcomes_sender);
             }
             Action::Bgp(action) => self.speak(received, action),
+            Action::BfdWanted { sessions, lease } => {
+                if let Some(text) = self.bfd.want(sessions, lease) {
+                    self.record(&Fact::PeerNotice { peer: None, text });
+                }
+            }
             Action::WatchRoutes { interests } => self.monitor.watch(interests),
             Action::Listen { address } => self.listen(address),
             Action::Reply { request, reply } => {
@@ -407,8 +430,10 @@ impl Driver {
 fn summary(status: &anyvip_core::status::Status) -> String {
     let vips: Vec<_> = status.services.iter().flat_map(|service| &service.vips).collect();
     let announced = vips.iter().filter(|vip| vip.peers.iter().any(|peer| peer.advertised)).count();
-    let up = status.peers.iter().filter(|peer| peer.state == "Established").count();
-    format!("{announced} of {} VIPs announced, {up} of {} BGP sessions up", vips.len(), status.peers.len())
+    let sessions = status.peers.iter().filter(|peer| peer.protocol == "bgp");
+    let (all, up) =
+        sessions.fold((0, 0), |(all, up), peer| (all + 1, up + u32::from(peer.state == "Established")));
+    format!("{announced} of {} VIPs announced, {up} of {all} BGP sessions up", vips.len())
 }
 
 fn every(period: Duration) -> Interval {

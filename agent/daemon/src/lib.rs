@@ -9,6 +9,7 @@
 //! - `latency`: from a decision to the wire; `systemd`: what a service manager is told.
 #![forbid(unsafe_code)]
 
+mod bfd;
 mod capabilities;
 mod cli;
 mod complaint;

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyvip_bgp::PeerState;
+use anyvip_bfd::{Fact as BfdFact, State as BfdState};
+use anyvip_bgp::{PeerName, PeerState};
 use anyvip_core::boundary::{Fact, HealthState, Reason, Target};
 use anyvip_core::config::Standing;
 use serde::{Deserialize, Serialize};
@@ -174,6 +175,7 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
                 ..Worded::new("peer_down", if *planned { Weight::Change } else { Weight::Trouble }, text)
             }
         }
+        Fact::Bfd { peers, fact } => of_bfd(peers, fact),
         Fact::PeerNotice { peer, text } => {
             let said = match peer {
                 Some(peer) => format!("{peer}: {text}"),
@@ -316,6 +318,7 @@ pub(crate) fn reason(reason: &Reason) -> &'static str {
         Reason::CheckError => "a check cannot be made, and on_error = \"fail\"",
         Reason::PrefixWithheld => "another VIP in the same prefix is withheld",
         Reason::SessionDown => "the BGP session is not up",
+        Reason::BfdDown => "BFD does not find the path to the peer up",
         Reason::FamilyNotNegotiated => "the peer did not agree to this address family",
         Reason::NoNextHop => "this host has no address the peer could use as next hop",
         Reason::ReturnPath => "rp_filter would drop what comes in from this peer",
@@ -338,6 +341,7 @@ pub(crate) fn gate(reason: &Reason) -> &'static str {
         Reason::CheckError => "checks can run",
         Reason::PrefixWithheld => "prefix complete",
         Reason::SessionDown => "session up",
+        Reason::BfdDown => "BFD up",
         Reason::FamilyNotNegotiated => "family agreed",
         Reason::NoNextHop => "next hop",
         Reason::ReturnPath => "return path",
@@ -368,6 +372,9 @@ pub(crate) fn cure(reason: &Reason) -> &'static str {
         Reason::SessionDown => {
             "see the peer's last error; is it reachable, and does it expect this host and AS?"
         }
+        Reason::BfdDown => {
+            "switch BFD on for this host on the router; see the peer's bfd in `anyvip status --json`"
+        }
         Reason::FamilyNotNegotiated => "activate this address family for this host on the peer",
         Reason::NoNextHop => {
             "give the interface towards the peer a global address of this family, or set announce.next_hop"
@@ -376,6 +383,49 @@ pub(crate) fn cure(reason: &Reason) -> &'static str {
             "sysctl -w net.ipv4.conf.INTERFACE.rp_filter=2, or a route back through that interface"
         }
     }
+}
+
+/// Facts of BFD sessions.
+fn of_bfd(peers: &[PeerName], fact: &BfdFact) -> Worded {
+    let names: Vec<&str> = peers.iter().map(|peer| peer.0.as_str()).collect();
+    let who = match names.as_slice() {
+        [] => "BFD".to_owned(),
+        names => format!("BFD with {}", names.join(", ")),
+    };
+    let peer = match names.as_slice() {
+        [only] => Some((*only).to_owned()),
+        _ => None,
+    };
+    let (kind, weight, text) = match fact {
+        BfdFact::StateChanged(change) => {
+            // The way up is told by its end; the way down by its beginning.
+            let weight = match (change.from, change.to) {
+                _ if change.is_failure() => Weight::Trouble,
+                (BfdState::Up, _) | (_, BfdState::Up) => Weight::Change,
+                _ => Weight::Detail,
+            };
+            let worded = Worded::new("bfd", weight, format!("{who} is {}: {}", change.to, change.cause));
+            let (from, to) = (Some(change.from.to_string()), Some(change.to.to_string()));
+            return Worded { peer, from, to, ..worded };
+        }
+        BfdFact::Negotiated(agreed) => {
+            let text = format!("{who}: gone after {} ms without a packet", millis(agreed.detection));
+            ("bfd", Weight::Detail, text)
+        }
+        BfdFact::Discarded { session: None, remote, reason } => {
+            ("bfd_notice", Weight::Trouble, format!("{who}: a packet from {remote} was refused: {reason}"))
+        }
+        BfdFact::Discarded { reason, .. } => {
+            ("bfd_notice", Weight::Trouble, format!("{who}: a packet was refused: {reason}"))
+        }
+        BfdFact::CannotSend { failure: Some(failure), .. } => {
+            ("bfd_notice", Weight::Trouble, format!("{who}: {failure}"))
+        }
+        BfdFact::CannotSend { failure: None, .. } => {
+            ("bfd_notice", Weight::Detail, format!("{who}: packets can be sent again"))
+        }
+    };
+    Worded { peer, ..Worded::new(kind, weight, text) }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -190,6 +190,23 @@ pub enum Cause {
     Enabled,
 }
 
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cause::Handshake => "both ends hear each other",
+            Cause::DetectionTimeExpired => "nothing heard for the detection time",
+            Cause::NeighborSignaledDown { diagnostic } => {
+                return write!(f, "the peer signalled Down: {diagnostic}");
+            }
+            Cause::NeighborAdminDown => "the peer switched its session off",
+            Cause::HeldDown => "held down",
+            Cause::LeaseEnded => "held down: the agent stands still",
+            Cause::AdminDown => "switched off",
+            Cause::Enabled => "switched on",
+        })
+    }
+}
+
 /// What is in force on a session that is Up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Negotiated {

@@ -26,6 +26,8 @@ pub enum Event {
     /// that the session cannot carry (family or next hop not negotiated) are left out. Without an Established session
     /// this is forgotten: next hops depend on the session, so [`Action::SessionUp`] asks again.
     Wanted { peer: PeerName, routes: BTreeMap<IpNet, RouteAttributes> },
+    /// The path to this peer is down, as BFD found out: an Established session is closed with Cease/BFD Down (RFC 9384).
+    PathDown { peer: PeerName },
     /// Close all sessions with Cease/Administrative Shutdown and this text (RFC 9003), and start none.
     Stop { text: String },
     /// The TCP connection asked for by [`Action::Connect`] stands.

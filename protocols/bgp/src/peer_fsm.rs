@@ -92,6 +92,16 @@ impl PeerFsm {
         self.note_state(fx);
     }
 
+    /// RFC 5882 §4.2, RFC 9384: the path is down. Attempts that are under way go on: they need no path that was ever up.
+    pub(crate) fn path_down(&mut self, fx: &mut Effects) {
+        for side in Side::BOTH {
+            if self.connections.get(side).is_some_and(|connection| connection.session().is_some()) {
+                self.end(side, Ending::Say(Notification::cease(Notification::BFD_DOWN, None)), fx);
+            }
+        }
+        self.settle(fx);
+    }
+
     /// All routes that the peer shall know. Without an Established session there is nobody to tell.
     pub(crate) fn want(&mut self, routes: BTreeMap<IpNet, RouteAttributes>, fx: &mut Effects) {
         if let Some(session) = self.connections.session_mut() {

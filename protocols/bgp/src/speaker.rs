@@ -52,6 +52,7 @@ impl Speaker {
             Event::Wanted { peer, routes } => {
                 self.with(now, &peer, &mut actions, |fsm, fx| fsm.want(routes, fx));
             }
+            Event::PathDown { peer } => self.with(now, &peer, &mut actions, PeerFsm::path_down),
             Event::Stop { text } => self.stop(now, &text, &mut actions),
             Event::Connected { connection, local, remote } => {
                 let mut known = false;

@@ -11,7 +11,8 @@ use super::read::{Leaf, Nesting, Read, Reader};
 use super::values::{Asn, ConfigVersion, HoldTime, Int, OneOrMany, Wait};
 use super::web::{HeaderTable, StatusRange, UrlPath, WebAddress};
 use super::words::{
-    CheckTarget, CheckWords, CommunityWord, FamilyWord, Method, OnErrorWord, OnFailureWord, ReturnPathWord,
+    BfdWord, CheckTarget, CheckWords, CommunityWord, FamilyWord, Method, OnErrorWord, OnFailureWord,
+    ReturnPathWord,
 };
 
 /// What a changed key does to what is announced.
@@ -56,6 +57,14 @@ impl std::fmt::Debug for Section {
     }
 }
 
+/// A key that is a word of Rust too is written `r#static` below.
+const fn plain(key: &'static str) -> &'static str {
+    match key.as_bytes() {
+        [b'r', b'#', ..] => key.split_at(2).1,
+        _ => key,
+    }
+}
+
 macro_rules! section {
     (
         $about:literal
@@ -76,7 +85,7 @@ macro_rules! section {
                 title: $title,
                 about: $about,
                 keys: &[ $( Key {
-                    name: stringify!($key),
+                    name: plain(stringify!($key)),
                     class: Class::$class,
                     default: $default,
                     meaning: $meaning,
@@ -95,7 +104,7 @@ macro_rules! section {
                     return reader.expected(node, path, "a table", concat!("write it as ", $title));
                 };
                 reader.refuse_unknown(table, path, Self::SECTION);
-                Some($name { $( $key: reader.leaf(table, stringify!($key), path), )+ })
+                Some($name { $( $key: reader.leaf(table, plain(stringify!($key)), path), )+ })
             }
 
             fn describe() -> String {
@@ -124,10 +133,11 @@ section! {
             "BGP Identifier, an IPv4 address that is no VIP.";
         host: WrittenHost, Live, "", "This host.";
         bgp: WrittenBgp, Live, "", "Our side of BGP, and the peers.";
+        r#static: WrittenStatic, Live, "", "Routers with static routes to this host that follow BFD.";
         check: BTreeMap<String, Leaf<WrittenCheck>>, Live, "", "Checks by name, for services to share.";
         service: BTreeMap<String, Leaf<WrittenService>>, Readvertise, "", "Services by name.";
     }
-    later { "static", "ospf", "bfd", "responder", "hooks", "metrics", "nd", "log", "control" }
+    later { "ospf", "bfd", "responder", "hooks", "metrics", "nd", "log", "control" }
     instead {
         "services" => "write [service.NAME]",
         "checks" => "write [check.NAME], or checks = [\"NAME\"] in a service",
@@ -161,9 +171,9 @@ section! {
         defaults: WrittenPeer, ResetSession, "", "Any key of a peer, for all peers that do not set it.";
         peer: BTreeMap<String, Leaf<WrittenPeer>>, ResetSession, "", "Peers by name.";
     }
-    later { "bfd", "graceful_restart", "install_default", "prefixes" }
+    later { "graceful_restart", "install_default", "prefixes" }
     instead {
-        "local_as" => "write asn", "as" => "write asn", "neighbor" => "write [bgp.peer.NAME]",
+        "bfd" => "write it in [bgp.peer.NAME] or [bgp.defaults]", "local_as" => "write asn", "as" => "write asn", "neighbor" => "write [bgp.peer.NAME]",
         "peers" => "write [bgp.peer.NAME]", "router_id" => "write router_id at the top of the file"
     }
 }
@@ -180,10 +190,12 @@ section! {
         passive: bool, Live, "false", "Whether to wait for the peer to connect; needs `bgp.listen`.";
         ttl: Int<1, 255>, ResetSession, "1 for an external peer that is not on loopback, else the system's",
             "IP TTL (hop limit) of our packets; more than 1 for an external peer behind other routers.";
+        bfd: BfdWord, Live, "false",
+            "Whether BFD watches the path to the peer: its failure closes the session at once. `true`, or a table.";
         families: Vec<At<FamilyWord>>, ResetSession, "those of the VIPs told to this peer", "Address families to offer.";
     }
     later {
-        "bfd", "password", "password_file", "interface", "ttl_security", "source", "local_asn",
+        "password", "password_file", "interface", "ttl_security", "source", "local_asn",
         "graceful_restart", "weight", "add_path", "install_default", "multihop"
     }
     instead {
@@ -192,6 +204,45 @@ section! {
         "remote_as" => "write asn", "peer_as" => "write asn", "keepalive" => "it is a third of hold_time",
         "hold" => "write hold_time", "neighbor" => "write address"
     }
+}
+
+section! {
+    "BFD towards one peer. The router needs the same."
+    WrittenBfd "bfd = { … }" {
+        interval: Wait<10, 60_000>, Live, "\"300ms\"", "Between packets, ours and the peer's; the slower wish of both ends counts.";
+        multiplier: Int<1, 255>, Live, "3", "After how many missing packets the path is down.";
+        strict: bool, Live, "false", "Whether the VIPs are told to the peer only while BFD is Up.";
+        min_ttl: Int<1, 255>, Live, "256 - `ttl` where `ttl` is more than 1, else none: the peer is on the link",
+            "Makes it a multihop session (RFC 5883): the least TTL that the peer's packets may arrive with.";
+    }
+    later { "authentication", "passive", "echo", "password" }
+    instead {
+        "transmit_interval" => "write interval", "receive_interval" => "write interval", "detect_multiplier" => "write multiplier",
+        "multihop" => "write min_ttl"
+    }
+}
+
+section! {
+    "Routers that hold a static route to this host and follow BFD. No BGP is needed for them."
+    WrittenStatic "[static]" {
+        peer: BTreeMap<String, Leaf<WrittenStaticPeer>>, Live, "", "Static peers by name.";
+    }
+    later { "defaults" }
+    instead { "peers" => "write [static.peer.NAME]" }
+}
+
+section! {
+    "A router that tracks this host. BFD is Up while the service that names it is healthy, and Down when it is not."
+    WrittenStaticPeer "[static.peer.NAME]" {
+        address: HostAddress, Live, "required", "Address of the router.";
+        interface: InterfaceName, Live, "none", "Interface towards it; needed for a link-local address.";
+        interval: Wait<10, 60_000>, Live, "\"300ms\"", "Between packets, ours and the router's; the slower wish of both ends counts.";
+        multiplier: Int<1, 255>, Live, "3", "After how many missing packets the path is down.";
+        min_ttl: Int<1, 255>, Live, "none: the router is on the link",
+            "Makes it a multihop session (RFC 5883): the least TTL that the router's packets may arrive with.";
+    }
+    later { "authentication", "passive" }
+    instead { "asn" => "a static peer speaks no BGP", "service" => "write static = [\"NAME\"] in [service.NAME]" }
 }
 
 section! {
@@ -277,6 +328,8 @@ section! {
             "Names of shared checks. All checks of a service must be up. `\"none\"` announces without any check.";
         check: Vec<At<WrittenCheck>>, Live, "none", "Checks of this service alone, each as [[service.NAME.check]].";
         peers: Vec<At<String>>, Readvertise, "all", "Names of the peers to tell.";
+        r#static: Vec<At<String>>, Readvertise, "none",
+            "Names of the static peers that follow the health of this service. A static peer follows one service.";
         on_error: OnErrorWord, Live, "\"hold\"",
             "When a check cannot be made (a missing file, no descriptor): `hold` the last health, or `fail`.";
         on_failure: OnFailureWord, Readvertise, "\"withdraw\"",
@@ -285,7 +338,7 @@ section! {
             "How long `anyvip drain` tells the attributes of `announce.draining` before it withdraws; `0s` withdraws at once.";
         announce: WrittenAnnounce, Readvertise, "", "How the VIPs are told.";
     }
-    later { "hooks", "start", "responder", "ospf", "static", "bfd" }
+    later { "hooks", "start", "responder", "ospf", "bfd" }
     instead {
         "vip" => "write vips = [\"ADDRESS\"]", "address" => "write vips = [\"ADDRESS\"]", "peer" => "write peers = [\"NAME\"]",
         "http" => "write [[service.NAME.check]] with http = { … }", "tcp" => "write [[service.NAME.check]] with tcp = { … }",

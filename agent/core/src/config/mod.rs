@@ -47,6 +47,8 @@ pub struct Config {
     pub router_id: Ipv4Addr,
     pub host: Host,
     pub bgp: Bgp,
+    /// `[static.peer.NAME]`: routers that track a static route to this host by BFD.
+    pub statics: BTreeMap<PeerName, StaticPeer>,
     pub services: BTreeMap<ServiceName, Service>,
 }
 
@@ -83,6 +85,43 @@ pub struct Bgp {
     pub listen: Option<SocketAddr>,
     /// `receive` is always `Nothing`; families are those of the VIPs unless written.
     pub peers: BTreeMap<PeerName, PeerConfig>,
+    /// Of those peers whose path BFD watches.
+    pub bfd: BTreeMap<PeerName, Bfd>,
+}
+
+impl Bgp {
+    /// Of a host with static peers alone.
+    pub(crate) fn none() -> Bgp {
+        Bgp { asn: 0, listen: None, peers: BTreeMap::new(), bfd: BTreeMap::new() }
+    }
+
+    /// Whether this host speaks BGP at all.
+    pub fn is_none(&self) -> bool {
+        self.peers.is_empty() && self.asn == 0
+    }
+}
+
+/// `[bgp.peer.NAME] bfd`, and the same keys of `[static.peer.NAME]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bfd {
+    /// Between packets, both ways.
+    pub interval: Duration,
+    /// Packets that may be missing before the other end gives up.
+    pub multiplier: u8,
+    /// Whether announcing waits for BFD.
+    pub strict: bool,
+    /// Set for a peer behind other routers: the least TTL that its packets may arrive with.
+    pub min_ttl: Option<u8>,
+}
+
+/// `[static.peer.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticPeer {
+    pub address: IpAddr,
+    /// Where the address is a link-local one.
+    pub interface: Option<String>,
+    /// `strict` has no meaning here.
+    pub bfd: Bfd,
 }
 
 /// `[service.NAME]`.
@@ -94,6 +133,8 @@ pub struct Service {
     pub checks: Vec<Check>,
     /// Peers to tell.
     pub peers: BTreeSet<PeerName>,
+    /// Static peers that are told the health of this service.
+    pub statics: BTreeSet<PeerName>,
     pub announce: Announce,
     /// What a check that cannot be made does.
     pub on_error: OnError,

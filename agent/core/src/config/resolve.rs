@@ -13,15 +13,21 @@ use super::addresses::unusable;
 use super::announce::announced;
 use super::diagnostic::{At, Diagnostic, Place, Severity, Source, error, sort};
 use super::document::join;
-use super::keys::{WrittenAnnounce, WrittenBgp, WrittenHost, WrittenPeer, WrittenService};
+use super::keys::{
+    WrittenAnnounce, WrittenBfd, WrittenBgp, WrittenHost, WrittenPeer, WrittenService, WrittenStaticPeer,
+};
 use super::read::{Leaf, Written, read};
 use super::validate::validate;
-use super::words::CheckWords;
-use super::{Bgp, Check, Config, Host, OnError, OnFailure, ReturnPath, Service};
+use super::words::{BfdWord, CheckWords};
+use super::{Bfd, Bgp, Check, Config, Host, OnError, OnFailure, ReturnPath, Service, StaticPeer};
 use crate::boundary::{CheckName, ServiceName};
 
 /// How long a drained service is told as draining where something is written about that.
 const DRAIN_TIME: Duration = Duration::from_secs(60);
+
+/// BFD where it is on and nothing else is written.
+const BFD_INTERVAL: Duration = Duration::from_millis(300);
+const BFD_MULTIPLIER: u8 = 3;
 
 /// What the host adds to what is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,15 +123,25 @@ impl Resolver<'_> {
                 services.insert(ServiceName(name.clone()), service);
             }
         }
-        let bgp = self.bgp(bgp, &services);
+        let statics = statics(written);
+        let bgp = match &file.bgp {
+            // Static peers need none.
+            Leaf::Absent if !statics.is_empty() => Some(Bgp::none()),
+            _ => self.bgp(bgp, &services),
+        };
         let host = host(file.host.value().unwrap_or(&WrittenHost::default()));
         self.vips_elsewhere(written, &host, facts);
-        let complete = bgp.is_some() && !file.bgp.is_absent() && self.errors() == 0;
+        let no_bgp = statics.is_empty() && file.bgp.is_absent();
+        let complete = bgp.is_some() && !no_bgp && self.errors() == 0;
         let router_id = match &file.router_id {
             Leaf::Given(id) => Some(id.value.0),
             Leaf::Bad => None,
             Leaf::Absent => {
-                let found = found_router_id(&host, bgp.as_ref(), &services, facts);
+                let mut found = found_router_id(&host, bgp.as_ref(), &services, facts);
+                if file.bgp.is_absent() {
+                    // Nobody is told one.
+                    found = found.or(Some(Ipv4Addr::UNSPECIFIED));
+                }
                 // Peers that could not be read might have told an uplink.
                 let all_peers = bgp.as_ref().is_some_and(|bgp| bgp.peers.len() == peer_names.len());
                 if found.is_none() && all_peers {
@@ -138,7 +154,7 @@ impl Resolver<'_> {
                 found
             }
         };
-        let config = Config { router_id: router_id?, host, bgp: bgp?, services };
+        let config = Config { router_id: router_id?, host, bgp: bgp?, statics, services };
         complete.then_some(config)
     }
 
@@ -191,8 +207,17 @@ impl Resolver<'_> {
         shared: &BTreeMap<String, Option<Check>>,
         peer_names: &BTreeSet<&String>,
     ) -> Option<Service> {
-        let WrittenService { vips, checks, check, peers, on_error, on_failure, drain_time, announce } =
-            &written.value;
+        let WrittenService {
+            vips,
+            checks,
+            check,
+            peers,
+            r#static,
+            on_error,
+            on_failure,
+            drain_time,
+            announce,
+        } = &written.value;
         let mut meant = Vec::new();
         // Validation has refused unknown names.
         if let Some(CheckWords::Named(names)) = checks.value() {
@@ -213,6 +238,12 @@ impl Resolver<'_> {
             vips: vips.value()?.iter().map(|vip| vip.value.0).collect(),
             checks: meant,
             peers,
+            statics: r#static
+                .value()
+                .into_iter()
+                .flatten()
+                .map(|name| PeerName(name.value.clone()))
+                .collect(),
             announce: announced(announce.value().unwrap_or(&WrittenAnnounce::default())),
             on_error: on_error.value().map_or(OnError::Hold, |word| word.0),
             on_failure: on_failure.value().map_or(OnFailure::Withdraw, |word| word.0),
@@ -228,7 +259,7 @@ impl Resolver<'_> {
         let no_defaults = WrittenPeer::default();
         let defaults = written.defaults.value().unwrap_or(&no_defaults);
         let asn = written.asn.value()?.0;
-        let mut peers = BTreeMap::new();
+        let (mut peers, mut bfd) = (BTreeMap::new(), BTreeMap::new());
         for (name, peer) in written.peer.value().into_iter().flatten() {
             let name = PeerName(name.clone());
             let Some(peer) = peer.value() else { continue };
@@ -253,11 +284,14 @@ impl Resolver<'_> {
                     );
                 }
             }
-            if let Some(peer) = peer_config(peer, defaults, asn, &vips) {
-                peers.insert(name, peer);
+            if let Some(meant) = peer_config(peer, defaults, asn, &vips) {
+                if let Some(BfdWord::On(written)) = peer.bfd.or(&defaults.bfd).value() {
+                    bfd.insert(name.clone(), peer_bfd(written, meant.ttl));
+                }
+                peers.insert(name, meant);
             }
         }
-        Some(Bgp { asn, listen: written.listen.value().and_then(|listen| listen.0), peers })
+        Some(Bgp { asn, listen: written.listen.value().and_then(|listen| listen.0), peers, bfd })
     }
 }
 
@@ -316,6 +350,34 @@ fn peer_config(
         families,
         receive: Receive::Nothing,
     })
+}
+
+fn peer_bfd(written: &WrittenBfd, ttl: Option<u8>) -> Bfd {
+    // What was sent with 255 and passed `ttl` - 1 routers arrives with 256 - `ttl`.
+    let far = ttl.filter(|ttl| *ttl > 1).map(|ttl| (255 - ttl).saturating_add(1));
+    Bfd {
+        interval: written.interval.value().map_or(BFD_INTERVAL, |wait| wait.0),
+        multiplier: written.multiplier.value().map_or(BFD_MULTIPLIER, |count| count.u8()),
+        strict: written.strict.value().copied().unwrap_or(false),
+        min_ttl: written.min_ttl.value().map(|ttl| ttl.u8()).or(far),
+    }
+}
+
+/// The static peers whose address is known (validation has named the others).
+fn statics(written: &Written) -> BTreeMap<PeerName, StaticPeer> {
+    let peers = written.file.r#static.value().and_then(|section| section.peer.value());
+    let meant = |(name, leaf): (&String, &Leaf<WrittenStaticPeer>)| {
+        let peer = leaf.value()?;
+        let bfd = Bfd {
+            interval: peer.interval.value().map_or(BFD_INTERVAL, |wait| wait.0),
+            multiplier: peer.multiplier.value().map_or(BFD_MULTIPLIER, |count| count.u8()),
+            strict: false,
+            min_ttl: peer.min_ttl.value().map(|ttl| ttl.u8()),
+        };
+        let interface = peer.interface.value().map(|name| name.0.clone());
+        Some((PeerName(name.clone()), StaticPeer { address: peer.address.value()?.0, interface, bfd }))
+    };
+    peers.into_iter().flatten().filter_map(meant).collect()
 }
 
 /// The family of an address.

@@ -7,8 +7,8 @@ use toml::{Table, Value};
 
 use super::values::format_duration;
 use super::{
-    Announce, Attributes, Bgp, Check, CheckKind, Communities, Config, Host, HttpCheck, HttpMethod, Layers,
-    OnError, OnFailure, ReturnPath, Secret, Service, TcpCheck,
+    Announce, Attributes, Bfd, Bgp, Check, CheckKind, Communities, Config, Host, HttpCheck, HttpMethod,
+    Layers, OnError, OnFailure, ReturnPath, Secret, Service, StaticPeer, TcpCheck,
 };
 
 /// The effective file: TOML that loads to this same configuration on any host.
@@ -34,9 +34,19 @@ pub(super) fn digested(config: &Config) -> Table {
 fn tree(config: &Config, words: Words) -> Table {
     let mut file = Table::new();
     set(&mut file, "config_version", 1);
-    set(&mut file, "router_id", config.router_id.to_string());
+    if !config.router_id.is_unspecified() {
+        set(&mut file, "router_id", config.router_id.to_string());
+    }
     set(&mut file, "host", host(&config.host));
-    set(&mut file, "bgp", bgp(&config.bgp));
+    if !config.bgp.is_none() {
+        set(&mut file, "bgp", bgp(&config.bgp));
+    }
+    if !config.statics.is_empty() {
+        let peers = config.statics.iter();
+        let peers: Table =
+            peers.map(|(name, written)| (name.0.clone(), Value::Table(static_peer(written)))).collect();
+        set(&mut file, "static", Table::from_iter([("peer".to_owned(), Value::Table(peers))]));
+    }
     let mut shared = Table::new();
     let mut services = Table::new();
     for (name, written) in &config.services {
@@ -82,13 +92,32 @@ fn bgp(bgp: &Bgp) -> Table {
     let mut table = Table::new();
     set(&mut table, "asn", i64::from(bgp.asn));
     set(&mut table, "listen", bgp.listen.map_or("off".to_owned(), |address| address.to_string()));
-    let peers: Table =
-        bgp.peers.iter().map(|(name, written)| (name.0.clone(), Value::Table(peer(written)))).collect();
+    let peers: Table = bgp
+        .peers
+        .iter()
+        .map(|(name, written)| (name.0.clone(), Value::Table(peer(written, bgp.bfd.get(name)))))
+        .collect();
     set(&mut table, "peer", peers);
     table
 }
 
-fn peer(peer: &PeerConfig) -> Table {
+fn static_peer(peer: &StaticPeer) -> Table {
+    let mut table = Table::new();
+    set(&mut table, "address", peer.address.to_string());
+    set_some(&mut table, "interface", peer.interface.clone());
+    table.extend(bfd(&peer.bfd));
+    table
+}
+
+fn bfd(bfd: &Bfd) -> Table {
+    let mut table = Table::new();
+    set(&mut table, "interval", format_duration(bfd.interval));
+    set(&mut table, "multiplier", i64::from(bfd.multiplier));
+    set_some(&mut table, "min_ttl", bfd.min_ttl.map(i64::from));
+    table
+}
+
+fn peer(peer: &PeerConfig, watched: Option<&Bfd>) -> Table {
     let mut table = Table::new();
     set(&mut table, "address", peer.remote.address.to_string());
     set(&mut table, "asn", i64::from(peer.asn));
@@ -98,6 +127,14 @@ fn peer(peer: &PeerConfig) -> Table {
     set(&mut table, "passive", !peer.connect);
     set_some(&mut table, "ttl", peer.ttl.map(i64::from));
     set(&mut table, "families", strings(&peer.families));
+    match watched {
+        None => set(&mut table, "bfd", false),
+        Some(watched) => {
+            let mut settings = bfd(watched);
+            set(&mut settings, "strict", watched.strict);
+            set(&mut table, "bfd", settings);
+        }
+    }
     table
 }
 
@@ -115,6 +152,9 @@ fn service(service: &Service, words: Words) -> Table {
         set(&mut table, "check", own);
     }
     set(&mut table, "peers", strings(&service.peers));
+    if !service.statics.is_empty() {
+        set(&mut table, "static", strings(&service.statics));
+    }
     let on_error = match service.on_error {
         OnError::Hold => "hold",
         OnError::Fail => "fail",

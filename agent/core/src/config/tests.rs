@@ -229,6 +229,13 @@ connect_retry = "2m" #?
 ttl = 3 #?
 [bgp.peer.tor1]
 address = "10.0.1.1"
+bfd = { interval = "50ms", multiplier = 5, strict = true, min_ttl = 250 } #?
+[static.peer.rtr]
+address = "10.0.2.1"
+interface = "eth1" #?
+interval = "10ms" #?
+multiplier = 10 #?
+min_ttl = 254 #?
 [bgp.peer."tor.2"]
 address = "2001:db8::1"
 asn = 65011 #?
@@ -248,6 +255,7 @@ rise = 1 #?
 vips = ["2001:db8::53", "192.0.2.53/32"]
 checks = ["script", "port"]
 peers = ["tor.2"] #?
+static = ["rtr"] #?
 on_error = "fail" #?
 on_failure = "depreference"
 drain_time = "5s" #?

@@ -5,8 +5,8 @@ use serde_json::{Value as Json, json};
 
 use super::diagnostic::{At, did_you_mean};
 use super::document::{Node, Value};
-use super::keys::one_of;
-use super::read::{Read, Reader};
+use super::keys::{Section, WrittenBfd, one_of};
+use super::read::{Nesting, Read, Reader};
 use super::{HttpMethod, OnError, OnFailure, ReturnPath};
 
 /// A closed set of words.
@@ -61,6 +61,47 @@ words! {
     FamilyWord(Family) { "ipv4" => Family::Ipv4, "ipv6" => Family::Ipv6 }
     /// Whether a check is made per VIP.
     CheckTarget(bool) { "vip" => true, "service" => false }
+}
+
+/// `bgp.peer.NAME.bfd`: on, off, or on with settings.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum BfdWord {
+    Off,
+    On(Box<WrittenBfd>),
+}
+
+impl BfdWord {
+    const SECTION: &'static Section = WrittenBfd::SECTION;
+}
+
+impl Read for BfdWord {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Boolean(false) => Some(BfdWord::Off),
+            Value::Boolean(true) => Some(BfdWord::On(Box::default())),
+            Value::Table(_) => {
+                WrittenBfd::read(node, path, reader).map(|settings| BfdWord::On(Box::new(settings)))
+            }
+            _ => reader.expected(
+                node,
+                path,
+                "true, false or a table",
+                "write true, or { interval = \"300ms\" }",
+            ),
+        }
+    }
+
+    fn describe() -> String {
+        "boolean or table".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [bool::schema(), WrittenBfd::schema()] })
+    }
+
+    fn nesting() -> Nesting {
+        Nesting::Table(BfdWord::SECTION)
+    }
 }
 
 /// `service.checks`: names, or `none` (empty).

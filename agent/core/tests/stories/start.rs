@@ -165,7 +165,7 @@ fn every_gate_is_explained_and_only_closed_ones_have_a_remedy() {
     world.until("announced", secs(10), |w| w.hears("tor1", "192.0.2.80"));
     let explained = world.agent.explain(world.now, &"web".into()).unwrap();
     let vip = &explained.vips[0];
-    assert_eq!((vip.gates.len(), vip.peers[0].gates.len()), (12, 4));
+    assert_eq!((vip.gates.len(), vip.peers[0].gates.len()), (12, 5));
     for gate in vip.gates.iter().chain(&vip.peers[0].gates) {
         assert!(gate.open && gate.remedy.is_none() && !gate.text.is_empty(), "{gate:?}");
     }

@@ -72,6 +72,7 @@ pub fn service(vips: &[&str], checks: Vec<Check>, peers: &[&str]) -> Service {
         vips: vips.iter().map(|vip| ip(vip)).collect(),
         checks,
         peers: peers.iter().map(|peer| PeerName::from(*peer)).collect(),
+        statics: BTreeSet::new(),
         announce: Announce::default(),
         on_error: OnError::Hold,
         on_failure: OnFailure::Withdraw,
@@ -107,7 +108,9 @@ pub fn config() -> Config {
             asn: 65011,
             listen: None,
             peers: [("tor1".into(), peer("10.0.1.1", &[Family::Ipv4, Family::Ipv6]))].into(),
+            bfd: BTreeMap::new(),
         },
+        statics: BTreeMap::new(),
         services: [("web".into(), service(&["192.0.2.80"], vec![tcp_check("tcp")], &["tor1"]))].into(),
     }
 }
@@ -221,6 +224,8 @@ pub struct World {
     pub actions: Vec<(Time, Action)>,
     pub replies: BTreeMap<RequestId, Reply>,
     pub exit: Option<u8>,
+    /// What the BFD sessions were last asked for, and until when.
+    pub bfd: (BTreeMap<anyvip_bfd::SessionName, anyvip_bfd::SessionConfig>, Option<Time>),
     pipes: BTreeMap<ConnectionId, Pipe>,
     arrivals: BTreeMap<(Time, u64), Arrival>,
     next: u64,
@@ -265,6 +270,7 @@ impl World {
             actions: Vec::new(),
             replies: BTreeMap::new(),
             exit: None,
+            bfd: (BTreeMap::new(), None),
             pipes: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             next: 0,
@@ -403,6 +409,7 @@ impl World {
             }
             Action::Bgp(action) => self.carry_bytes_of_agent(action),
             Action::WatchRoutes { .. } | Action::Listen { .. } => {}
+            Action::BfdWanted { sessions, lease } => self.bfd = (sessions, lease),
             Action::Reply { request, reply } => {
                 assert!(self.replies.insert(request, reply).is_none(), "two replies to one request");
             }

@@ -42,11 +42,13 @@ fn without_sessions(config: &mut Config) {
         peer.connect = false;
     }
     config.bgp.listen = None;
+    config.bgp.bfd.clear();
     config.host.stop_removes_vip = false;
     config.host.stop_time = Duration::ZERO;
     for service in config.services.values_mut() {
         service.checks.clear();
         service.peers.clear();
+        service.statics.clear();
     }
 }
 

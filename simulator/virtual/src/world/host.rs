@@ -377,6 +377,8 @@ impl World {
             Action::Bgp(Bgp::Send { connection, bytes }) => self.write(node, connection, bytes),
             Action::Bgp(Bgp::Close { connection }) => self.close(node, connection),
             Action::Bgp(fact) => self.breach(node, format!("a fact left the agent: {fact:?}")),
+            // No cable of this world carries BFD: sessions stay Down, which closes no BGP session that was not guarded.
+            Action::BfdWanted { .. } => {}
             Action::WatchRoutes { interests } => {
                 if let Some(process) = self.process_mut(node, number) {
                     process.interests = interests;

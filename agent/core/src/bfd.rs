@@ -1,0 +1,314 @@
+//! The agent's side of BFD: what it wants of the sessions, which run elsewhere, and what it knows of them.
+//!
+//! A session that guards a BGP peer is wanted Up; its failure closes the BGP session at once (RFC 5882 §4.2, RFC 9384). A session
+//! with a static peer carries the health of a service: wanted Up while every VIP of it may be announced, else held Down, which
+//! takes the router's static route away (AdminDown would not, RFC 5882 §3.2).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyvip_bfd::boundary::Path;
+use anyvip_bfd::{
+    Diagnostic, Fact as BfdFact, Hops, Role, SessionConfig, SessionName, State, StateChanged, Wish,
+};
+use anyvip_bgp::PeerName;
+use anyvip_machine::Time;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::agent::Agent;
+use crate::boundary::{Action, Fact, Reason, ServiceName};
+use crate::config::Bfd;
+use crate::status::{BfdStatus, PeerStatus, VipPeerStatus};
+
+/// How long a wish counts without being renewed. A main loop that stands still for two seconds flaps nothing; one that stands
+/// still for five does not look healthy any more.
+const LEASE: Duration = Duration::from_secs(4);
+/// How often it is renewed.
+const RENEWAL: Duration = Duration::from_secs(1);
+
+/// What is known of the sessions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BfdView {
+    sessions: BTreeMap<SessionName, Session>,
+    wanted: BTreeMap<SessionName, SessionConfig>,
+    renewal: Option<Time>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Session {
+    state: State,
+    since: Time,
+    /// Between our packets, and until the peer counts as gone; while Up.
+    negotiated: Option<(Option<Duration>, Duration)>,
+    last_down: Option<String>,
+    trouble: Option<String>,
+}
+
+impl BfdView {
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.renewal
+    }
+
+    fn state(&self, session: &SessionName) -> State {
+        self.sessions.get(session).map_or(State::Down, |session| session.state)
+    }
+}
+
+/// Sessions are told apart by where they go: two peers at one address share one.
+fn session_name(address: IpAddr, interface: Option<&str>) -> SessionName {
+    SessionName(match interface {
+        Some(interface) => format!("{address}%{interface}"),
+        None => address.to_string(),
+    })
+}
+
+fn session(
+    address: IpAddr,
+    interface: Option<String>,
+    bfd: &Bfd,
+    wish: Wish,
+    carries_health: bool,
+) -> SessionConfig {
+    let hops = bfd.min_ttl.map_or(Hops::Single, |min_ttl| Hops::Multi { min_ttl });
+    SessionConfig {
+        path: Path { remote: address, local: None, interface, hops },
+        role: Role::Active,
+        wish,
+        carries_health,
+        desired_min_tx: bfd.interval,
+        required_min_rx: bfd.interval,
+        multiplier: bfd.multiplier,
+        authentication: None,
+    }
+}
+
+impl Agent {
+    /// All sessions that there shall be.
+    fn bfd_sessions(&self) -> BTreeMap<SessionName, SessionConfig> {
+        let mut sessions = BTreeMap::new();
+        for (name, bfd) in &self.config.bgp.bfd {
+            let Some(peer) = self.config.bgp.peers.get(name) else { continue };
+            let interface = peer.remote.interface.clone();
+            let key = session_name(peer.remote.address, interface.as_deref());
+            sessions
+                .entry(key)
+                .or_insert_with(|| session(peer.remote.address, interface, bfd, Wish::Up, false));
+        }
+        for (name, peer) in &self.config.statics {
+            // One that no service names has no health to carry.
+            if !self.config.services.values().any(|service| service.statics.contains(name)) {
+                continue;
+            }
+            let wish = match self.static_reason(name) {
+                None => Wish::Up,
+                Some(_) => Wish::HeldDown(Diagnostic::CONCATENATED_PATH_DOWN),
+            };
+            let key = session_name(peer.address, peer.interface.as_deref());
+            sessions.insert(key, session(peer.address, peer.interface.clone(), &peer.bfd, wish, true));
+        }
+        sessions
+    }
+
+    /// Why the service of this static peer is not offered: the first closed gate of any of its VIPs.
+    fn static_reason(&self, name: &PeerName) -> Option<Reason> {
+        let mut services = self.config.services.iter().filter(|(_, service)| service.statics.contains(name));
+        // Validation has refused a second one; one that nobody names carries no health that could be good.
+        let Some((service, config)) = services.next() else { return Some(Reason::NotYetChecked) };
+        let record = self.services.0.get(service);
+        let reasons = config.vips.iter().map(|vip| match record.and_then(|record| record.vips.get(vip)) {
+            Some(vip) => vip.gates.closed_for_static(),
+            None => Some(Reason::NotYetChecked),
+        });
+        reasons.flatten().min()
+    }
+
+    fn session_of(&self, peer: &PeerName) -> Option<SessionName> {
+        if self.config.bgp.bfd.contains_key(peer)
+            && let Some(peer) = self.config.bgp.peers.get(peer)
+        {
+            return Some(session_name(peer.remote.address, peer.remote.interface.as_deref()));
+        }
+        let peer = self.config.statics.get(peer)?;
+        Some(session_name(peer.address, peer.interface.as_deref()))
+    }
+
+    /// Sends the wishes if they changed.
+    pub(crate) fn want_bfd(&mut self, now: Time, out: &mut Vec<Action>) {
+        let sessions = self.bfd_sessions();
+        if self.bfd.wanted != sessions {
+            self.bfd.sessions.retain(|name, _| sessions.contains_key(name));
+            self.bfd.wanted = sessions;
+            self.send_bfd(now, out);
+        }
+    }
+
+    /// Renews the lease when it is time.
+    pub(crate) fn renew_bfd(&mut self, now: Time, out: &mut Vec<Action>) {
+        if self.bfd.renewal.is_some_and(|at| at <= now) {
+            self.send_bfd(now, out);
+        }
+    }
+
+    fn send_bfd(&mut self, now: Time, out: &mut Vec<Action>) {
+        // Without sessions nobody has to wake up each second.
+        let any = !self.bfd.wanted.is_empty();
+        self.bfd.renewal = any.then(|| now + RENEWAL);
+        out.push(Action::BfdWanted { sessions: self.bfd.wanted.clone(), lease: any.then(|| now + LEASE) });
+    }
+
+    /// A fact of the sessions.
+    pub(crate) fn hear_bfd(&mut self, now: Time, fact: BfdFact, out: &mut Vec<Action>) {
+        let session = match &fact {
+            BfdFact::StateChanged(StateChanged { session, .. }) | BfdFact::CannotSend { session, .. } => {
+                Some(session)
+            }
+            BfdFact::Negotiated(negotiated) => Some(&negotiated.session),
+            BfdFact::Discarded { session, .. } => session.as_ref(),
+        };
+        let owners: Vec<PeerName> = match session {
+            // The last words of a session that is not wanted any more are nobody's.
+            Some(session) if !self.bfd.wanted.contains_key(session) => return,
+            Some(session) => self
+                .config
+                .bgp
+                .bfd
+                .keys()
+                .chain(self.config.statics.keys())
+                .filter(|peer| self.session_of(peer).as_ref() == Some(session))
+                .cloned()
+                .collect(),
+            None => Vec::new(),
+        };
+        if let Some(session) = session {
+            let known = self.bfd.sessions.entry(session.clone()).or_insert(Session {
+                state: State::Down,
+                since: now,
+                negotiated: None,
+                last_down: None,
+                trouble: None,
+            });
+            match &fact {
+                BfdFact::StateChanged(change) => {
+                    (known.state, known.since) = (change.to, now);
+                    if change.from == State::Up {
+                        known.negotiated = None;
+                        known.last_down = Some(change.cause.to_string());
+                    }
+                    if change.to == State::Up {
+                        known.trouble = None;
+                    }
+                }
+                BfdFact::Negotiated(negotiated) => {
+                    known.negotiated = Some((negotiated.transmit, negotiated.detection));
+                }
+                BfdFact::Discarded { reason, .. } => {
+                    known.trouble = Some(format!("a packet was refused: {reason}"))
+                }
+                BfdFact::CannotSend { failure, .. } => {
+                    known.trouble = failure.as_ref().map(|failure| failure.text.clone())
+                }
+            }
+        }
+        let failed = matches!(&fact, BfdFact::StateChanged(change) if change.is_failure());
+        self.touched |= matches!(fact, BfdFact::StateChanged(_));
+        if !matches!(fact, BfdFact::Negotiated(_)) {
+            out.push(Action::Record(Fact::Bfd { peers: owners.clone(), fact }));
+        }
+        if failed {
+            for peer in owners {
+                // A static peer has no BGP session that could be closed.
+                if self.config.bgp.bfd.contains_key(&peer) {
+                    self.tell_speaker(now, anyvip_bgp::Event::PathDown { peer }, out);
+                }
+            }
+        }
+    }
+
+    /// Whether BFD lets this BGP peer be told anything.
+    pub(crate) fn bfd_lets(&self, peer: &PeerName) -> bool {
+        let strict = self.config.bgp.bfd.get(peer).is_some_and(|bfd| bfd.strict);
+        let up = || self.session_of(peer).is_some_and(|session| self.bfd.state(&session) == State::Up);
+        !strict || up()
+    }
+
+    pub(crate) fn bfd_status(&self, now: Time, peer: &PeerName) -> Option<BfdStatus> {
+        let session = self.session_of(peer)?;
+        let known = self.bfd.sessions.get(&session);
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let negotiated = known.and_then(|known| known.negotiated);
+        let since = known.map_or(Time::ZERO, |known| known.since);
+        Some(BfdStatus {
+            state: self.bfd.state(&session).to_string(),
+            for_ms: u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX),
+            transmit_us: negotiated.and_then(|(transmit, _)| transmit).map(micros),
+            detection_us: negotiated.map(|(_, detection)| micros(detection)),
+            last_down: known.and_then(|known| known.last_down.clone()),
+            trouble: known.and_then(|known| known.trouble.clone()),
+        })
+    }
+
+    /// What `explain` says at the gate, and what would open it.
+    pub(crate) fn words_of_bfd(&self, peer: &PeerName) -> (String, String) {
+        let known = self.session_of(peer).and_then(|session| self.bfd.sessions.get(&session));
+        let asked = self.config.bgp.bfd.get(peer);
+        let state = known.map_or(State::Down, |known| known.state);
+        let text = match asked {
+            None => "not asked".to_owned(),
+            Some(bfd) if !bfd.strict => format!("{state}; not asked without bfd.strict"),
+            Some(_) => match known.and_then(|known| known.trouble.as_ref()) {
+                Some(trouble) if state != State::Up => format!("{state}; {trouble}"),
+                _ => state.to_string(),
+            },
+        };
+        (text, format!("switch BFD on for this host on {peer}, or remove bfd.strict"))
+    }
+
+    /// A static peer, as a line of `status`.
+    pub(crate) fn static_peer(&self, now: Time, name: &PeerName) -> PeerStatus {
+        let bfd = self.bfd_status(now, name);
+        let offered = bfd.as_ref().is_some_and(|bfd| bfd.state == State::Up.to_string());
+        let vips: BTreeSet<IpAddr> = self
+            .config
+            .services
+            .values()
+            .filter(|service| service.statics.contains(name))
+            .flat_map(|service| service.vips.iter().copied())
+            .collect();
+        let peer = self.config.statics.get(name);
+        PeerStatus {
+            name: name.to_string(),
+            protocol: "static".to_owned(),
+            address: peer
+                .map(|peer| session_name(peer.address, peer.interface.as_deref()).to_string())
+                .unwrap_or_default(),
+            state: bfd.as_ref().map_or_else(|| State::Down.to_string(), |bfd| bfd.state.clone()),
+            for_ms: bfd.as_ref().map_or(0, |bfd| bfd.for_ms),
+            families: Vec::new(),
+            advertised: vips.iter().filter(|_| offered).map(|vip| IpNet::from(*vip)).collect(),
+            last_error: bfd.as_ref().and_then(|bfd| bfd.trouble.clone()),
+            bfd,
+        }
+    }
+
+    /// The static peers of a service, as lines of one of its VIPs; `reason` is the closed gate of the VIP.
+    pub(crate) fn static_tellings(
+        &self,
+        service: &ServiceName,
+        reason: Option<Reason>,
+    ) -> Vec<VipPeerStatus> {
+        let names = self.config.services.get(service).map(|service| &service.statics);
+        let line = |name: &PeerName| {
+            let up = self.session_of(name).is_some_and(|session| self.bfd.state(&session) == State::Up);
+            let closed = reason.or_else(|| self.static_reason(name));
+            VipPeerStatus {
+                name: name.to_string(),
+                advertised: up,
+                reason: closed.or((!up).then_some(Reason::BfdDown)),
+                attributes: None,
+            }
+        };
+        names.into_iter().flatten().map(line).collect()
+    }
+}
