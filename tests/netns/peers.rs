@@ -224,3 +224,24 @@ fn nothing_that_is_heard_is_installed_or_told_on() {
     assert_eq!(told(&quiet), [Told::Announced(1)]);
     assert_eq!(told(&loud), [Told::Announced(1)]);
 }
+
+#[test]
+fn a_peer_that_flaps_shows_its_last_end_and_how_often_while_its_session_stands() {
+    if !possible() {
+        return;
+    }
+    let mut host = Host::new();
+    host.agent.wait_advertised(VIP4, "tor");
+    assert_eq!(host.agent.status()["peers"][0]["sessions_lost"], 0);
+    for lost in 1..=2 {
+        host.router.process.kill();
+        host.agent.wait_status("the session ended", |status| peer_state(status, "tor").0 != "Established");
+        host.router = host.fabric.speaker(1, "plain");
+        let status = host.agent.wait_advertised(VIP4, "tor");
+        let peer = &status["peers"][0];
+        assert_eq!((peer["state"].as_str(), &peer["sessions_lost"]), (Some("Established"), &lost.into()));
+        assert!(peer["last_error"].is_string() && peer["last_error_for_ms"].is_u64(), "{peer}");
+    }
+    let text = host.agent.run("status", &[]);
+    assert!(text.contains("2 sessions lost"), "{text}");
+}

@@ -221,6 +221,16 @@ impl Checks {
         self.agenda.first()
     }
 
+    /// The process stood still until now: probes in flight had no chance to be answered.
+    pub(crate) fn forgive(&mut self, now: Time) {
+        for id in self.probes.values() {
+            if let Some(run) = self.runs.get_mut(id) {
+                run.schedule.forgive(now);
+                self.agenda.set(*id, run.schedule.deadline());
+            }
+        }
+    }
+
     /// Lets time act: starts what is due. True if a gate may have changed.
     pub(crate) fn expire(&mut self, now: Time, out: &mut Vec<Action>) -> bool {
         let mut matters = false;

@@ -159,7 +159,9 @@ impl Agent {
             families: families.into_iter().flatten().map(word).collect(),
             advertised: peer.map(|peer| peer.told.iter().copied().collect()).unwrap_or_default(),
             bfd: self.config.bgp.bfd.get(name).and_then(|_| self.bfd_status(now, name)),
-            last_error: peer.and_then(|peer| peer.last_error.clone()),
+            last_error: peer.and_then(|peer| Some(peer.last_error.as_ref()?.0.clone())),
+            last_error_for_ms: peer.and_then(|peer| Some(ms(now, peer.last_error.as_ref()?.1))),
+            sessions_lost: peer.map_or(0, |peer| peer.losses),
         }
     }
 
@@ -384,7 +386,8 @@ impl Agent {
                     _ => state,
                 };
                 let error = peer.filter(|_| !gates.session).and_then(|peer| peer.last_error.as_ref());
-                let text = error.map_or_else(|| state.clone(), |error| format!("{state}; last: {error}"));
+                let text =
+                    error.map_or_else(|| state.clone(), |(error, _)| format!("{state}; last: {error}"));
                 (
                     text,
                     Some("the agent keeps trying; see whether the peer is up and knows this host".to_owned()),

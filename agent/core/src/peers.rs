@@ -17,7 +17,11 @@ pub(crate) struct Peer {
     pub(crate) session: Option<SessionFacts>,
     /// Written to it in an UPDATE and not withdrawn since.
     pub(crate) told: BTreeSet<IpNet>,
-    pub(crate) last_error: Option<String>,
+    /// How the last session or attempt ended, and when. It outlives the next session: else a peer that flaps would look
+    /// sound whenever somebody looks.
+    pub(crate) last_error: Option<(String, Time)>,
+    /// Sessions that were Established and ended.
+    pub(crate) losses: u64,
     /// Ends of attempts told since the last session: a peer may alternate between two, and is still told once of each.
     told_ends: BTreeSet<String>,
 }
@@ -33,6 +37,7 @@ impl Peer {
             session: None,
             told: BTreeSet::new(),
             last_error: None,
+            losses: 0,
             told_ends: BTreeSet::new(),
         }
     }
@@ -74,16 +79,22 @@ impl Peers {
         if let Some(peer) = self.0.get_mut(name) {
             peer.session = Some(facts);
             peer.told.clear();
-            peer.last_error = None;
             peer.told_ends.clear();
         }
     }
 
     /// A session or an attempt ended. True if that is news: the same text of attempts is told once.
-    pub(crate) fn session_down(&mut self, name: &PeerName, was_established: bool, text: &str) -> bool {
+    pub(crate) fn session_down(
+        &mut self,
+        now: Time,
+        name: &PeerName,
+        was_established: bool,
+        text: &str,
+    ) -> bool {
         let Some(peer) = self.0.get_mut(name) else { return was_established };
         if was_established {
             peer.session = None;
+            peer.losses += 1;
             // The peer drops our routes with the session (RFC 4271 §6).
             peer.told.clear();
         }
@@ -91,7 +102,7 @@ impl Peers {
             peer.told_ends.clear();
         }
         let news = peer.told_ends.insert(text.to_owned()) || was_established;
-        peer.last_error = Some(text.to_owned());
+        peer.last_error = Some((text.to_owned(), now));
         news
     }
 
@@ -150,12 +161,12 @@ mod tests {
     #[test]
     fn the_same_end_of_attempts_is_news_once_and_the_end_of_a_session_always() {
         let (mut peers, name) = one();
-        assert!(peers.session_down(&name, false, "refused"));
-        assert!(!peers.session_down(&name, false, "refused"));
-        assert!(peers.session_down(&name, false, "unreachable"));
-        assert!(!peers.session_down(&name, false, "refused"), "also when two take turns");
-        assert!(peers.session_down(&name, true, "reset"));
-        assert!(peers.session_down(&name, true, "reset"));
+        assert!(peers.session_down(Time::ZERO, &name, false, "refused"));
+        assert!(!peers.session_down(Time::ZERO, &name, false, "refused"));
+        assert!(peers.session_down(Time::ZERO, &name, false, "unreachable"));
+        assert!(!peers.session_down(Time::ZERO, &name, false, "refused"), "also when two take turns");
+        assert!(peers.session_down(Time::ZERO, &name, true, "reset"));
+        assert!(peers.session_down(Time::ZERO, &name, true, "reset"));
     }
 
     #[test]
@@ -164,15 +175,37 @@ mod tests {
         let prefix: IpNet = "192.0.2.1/32".parse().unwrap();
         peers.advertised(&name, &[prefix], &[]);
         assert!(peers.get(&name).unwrap().told.contains(&prefix));
-        peers.session_down(&name, true, "reset");
+        peers.session_down(Time::ZERO, &name, true, "reset");
         assert!(peers.get(&name).unwrap().told.is_empty());
+    }
+
+    #[test]
+    fn the_last_end_outlives_the_next_session_and_lost_sessions_are_counted() {
+        let (mut peers, name) = one();
+        peers.session_down(Time::from_secs(1), &name, false, "refused");
+        peers.session_down(Time::from_secs(2), &name, true, "reset");
+        peers.session_down(Time::from_secs(3), &name, true, "reset");
+        let facts = SessionFacts {
+            local: "10.0.1.11:40000".parse().unwrap(),
+            remote: "10.0.1.1:179".parse().unwrap(),
+            router_id: "10.0.1.1".parse().unwrap(),
+            hold_time: None,
+            families: BTreeSet::new(),
+            extended_next_hop: BTreeSet::new(),
+            four_octet_as: true,
+            route_refresh: true,
+        };
+        peers.session_up(&name, facts);
+        let peer = peers.get(&name).unwrap();
+        assert_eq!(peer.last_error, Some(("reset".to_owned(), Time::from_secs(3))));
+        assert_eq!(peer.losses, 2);
     }
 
     #[test]
     fn endless_new_ends_do_not_grow_what_is_kept() {
         let (mut peers, name) = one();
         for number in 0..1000 {
-            assert!(peers.session_down(&name, false, &format!("end {number}")));
+            assert!(peers.session_down(Time::ZERO, &name, false, &format!("end {number}")));
         }
         assert!(peers.get(&name).unwrap().told_ends.len() <= MOST_ENDS);
     }

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::boundary::ProbeId;
 
-/// The driver enforces a probe's timeout; this much later the machine stops waiting for it, which is a bug.
-pub(crate) const GUARD_AFTER_TIMEOUT: Duration = Duration::from_secs(1);
+/// The driver enforces a probe's timeout, in time that it ran, and may try once more; this much later the machine stops
+/// waiting for it, which is a bug.
+pub(crate) const GUARD_AFTER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A start comes up to this share of the interval earlier, never later.
 const JITTER_PERMILLE: u64 = 50;
 
@@ -102,8 +103,19 @@ impl Schedule {
 
     /// A probe was started.
     pub(crate) fn started(&mut self, now: Time, probe: ProbeId) {
-        let guard = now + self.timeout + GUARD_AFTER_TIMEOUT;
-        self.phase = Phase::Running { probe, started: now, guard };
+        self.phase = Phase::Running { probe, started: now, guard: self.guard_from(now) };
+    }
+
+    /// The process stood still until now: so did its probe, and whoever has to answer for it.
+    pub(crate) fn forgive(&mut self, now: Time) {
+        let from_now = self.guard_from(now);
+        if let Phase::Running { guard, .. } = &mut self.phase {
+            *guard = from_now.max(*guard);
+        }
+    }
+
+    fn guard_from(&self, now: Time) -> Time {
+        now + self.timeout * 2 + GUARD_AFTER_TIMEOUT
     }
 
     /// It ended. False if it is not the one in flight.
@@ -177,12 +189,16 @@ mod tests {
     }
 
     #[test]
-    fn an_unanswered_probe_comes_due_one_second_after_its_timeout() {
+    fn an_unanswered_probe_comes_due_ten_seconds_after_its_second_timeout() {
         let mut one = schedule(1);
         one.begin(Time::ZERO);
         one.started(Time::from_secs(1), ProbeId(7));
-        assert_eq!(one.due(Time::from_millis(2499)), None);
-        assert_eq!(one.due(Time::from_millis(2500)), Some(Due::Unanswered(ProbeId(7))));
+        assert_eq!(one.due(Time::from_millis(11_999)), None);
+        assert_eq!(one.due(Time::from_secs(12)), Some(Due::Unanswered(ProbeId(7))));
+        // A process that stood still has not had that time.
+        one.forgive(Time::from_secs(40));
+        assert_eq!(one.due(Time::from_millis(50_999)), None);
+        assert_eq!(one.due(Time::from_secs(51)), Some(Due::Unanswered(ProbeId(7))));
     }
 
     #[test]

@@ -123,7 +123,14 @@ pub struct PeerStatus {
     pub advertised: Vec<IpNet>,
     /// Where BFD watches the path.
     pub bfd: Option<BfdStatus>,
+    /// How the last session or attempt ended; kept while the next session stands.
     pub last_error: Option<String>,
+    /// How long ago that was.
+    #[serde(default)]
+    pub last_error_for_ms: Option<u64>,
+    /// Sessions that were Established and ended, since the agent started.
+    #[serde(default)]
+    pub sessions_lost: u64,
 }
 
 /// One BFD session.

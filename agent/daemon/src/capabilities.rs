@@ -10,9 +10,21 @@ use crate::complaint::Complaint;
 /// # Errors
 /// Which capabilities are missing, what for, and how to grant them.
 pub(crate) fn check(config: &Config) -> Result<(), Complaint> {
+    require(&needed(config))
+}
+
+/// The same for `cleanup`, which knows no configuration.
+///
+/// # Errors
+/// As for [`check`].
+pub(crate) fn check_for_cleanup() -> Result<(), Complaint> {
+    require(&[Capability::NetAdmin])
+}
+
+fn require(needed: &[Capability]) -> Result<(), Complaint> {
     // Without procfs the first refusal of the kernel has to do.
     match Capabilities::effective() {
-        Ok(effective) => complain(&effective.missing(&needed(config))),
+        Ok(effective) => complain(&effective.missing(needed)),
         Err(_) => Ok(()),
     }
 }

@@ -22,6 +22,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 
+use crate::clock::Patience;
 use crate::failure::failed;
 use crate::sys::{exec, pidfd, readiness};
 
@@ -79,9 +80,15 @@ pub enum End {
 /// When it could not be *started* (no such file, not executable, no process or descriptor left). A command that starts and
 /// fails is an [`Outcome`].
 pub async fn run(command: &Command, timeout: Duration) -> Result<Outcome, Failure> {
-    let deadline = tokio::time::sleep(timeout);
+    run_within(command, &mut Patience::new(timeout)).await
+}
+
+/// The same with a patience that was begun before, and can be asked afterwards.
+///
+/// # Errors
+/// As for [`run`].
+pub async fn run_within(command: &Command, patience: &mut Patience) -> Result<Outcome, Failure> {
     let (mut leader, mut output) = start(command)?;
-    tokio::pin!(deadline);
     let end = loop {
         tokio::select! {
             biased;
@@ -91,7 +98,7 @@ pub async fn run(command: &Command, timeout: Duration) -> Result<Outcome, Failur
                 break status.map_or(End::TimedOut, end_of);
             }
             () = output.read(), if !output.at_end => {}
-            () = &mut deadline => {
+            () = patience.over() => {
                 leader.kill_group();
                 // Uninterruptible sleep outlasts SIGKILL; then a thread waits for the end.
                 let _ = tokio::time::timeout(REAP_PATIENCE, leader.has_ended()).await;

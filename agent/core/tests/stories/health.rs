@@ -88,7 +88,7 @@ fn with_on_error_fail_a_probe_that_cannot_be_made_withdraws() {
 fn an_unanswered_probe_is_an_error_after_its_guard_and_counted_as_a_bug() {
     let mut world = running();
     world.mute_probes = true;
-    world.until("error", secs(5), |w| w.service("web").checks[0].state == "error");
+    world.until("error", secs(15), |w| w.service("web").checks[0].state == "error");
     assert!(world.warned("internal"));
     assert!(world.hears("tor1", "192.0.2.80"), "no answer is no failure of the service");
     world.mute_probes = false;

@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// VIPs first; the guard is taken away only when none of them is left.
 pub(super) async fn run(global: &Global) -> Ended {
+    crate::capabilities::check_for_cleanup()?;
     let _alone = Alone::ensure(&global.state_dir).map_err(|complaint| match complaint.exit {
         Exit::Conflict => complaint.remedy("cleanup would work against it: `systemctl stop anyvip` first"),
         _ => complaint,

@@ -222,10 +222,20 @@ fn peers(peers: &[PeerStatus]) -> Table {
     table
 }
 
-/// A router that takes the connection and says nothing makes no error; it should not look like none either.
+/// How it ended last, how long ago, how often: a peer that flaps must not look sound while a session happens to stand. A
+/// router that takes the connection and says nothing makes no error; it should not look like none either.
 fn last_word(peer: &PeerStatus) -> String {
+    let lost = match peer.sessions_lost {
+        0 => String::new(),
+        1 => "; 1 session lost".to_owned(),
+        many => format!("; {many} sessions lost"),
+    };
     match &peer.last_error {
-        Some(error) => error.clone(),
+        Some(_) if peer.state == "Established" && peer.sessions_lost == 0 => "-".to_owned(),
+        Some(error) => match peer.last_error_for_ms {
+            Some(ago) => format!("{error} {} ago{lost}", wording::for_ms(ago)),
+            None => format!("{error}{lost}"),
+        },
         None if peer.state == "OpenSent" && peer.for_ms > 2_000 => {
             "connected, but the peer has not sent its OPEN".to_owned()
         }

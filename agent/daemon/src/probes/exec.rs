@@ -3,6 +3,7 @@
 use anyvip_core::boundary::Target;
 use anyvip_core::config::ExecCheck;
 use anyvip_io::child::{self, Command, End};
+use anyvip_io::clock::Patience;
 
 use super::{Ending, Request, shortened};
 
@@ -14,7 +15,7 @@ pub(crate) struct Names {
 }
 
 /// Runs the command in a process group of its own; it is killed with all its children when the time is up.
-pub(super) async fn run(check: &ExecCheck, request: &Request) -> Ending {
+pub(super) async fn run(check: &ExecCheck, request: &Request, patience: &mut Patience) -> Ending {
     let Some((program, arguments)) = check.command.split_first() else {
         return Ending::error("the check has no command");
     };
@@ -31,7 +32,7 @@ pub(super) async fn run(check: &ExecCheck, request: &Request) -> Ending {
         environment,
         directory: None,
     };
-    match child::run(&command, request.timeout).await {
+    match child::run_within(&command, patience).await {
         Err(failure) => Ending::error(failure.text),
         Ok(outcome) => {
             let said = shortened(&String::from_utf8_lossy(&outcome.output), 80);

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use anyvip_core::boundary::{ProbeId, ProbeOutcome, ProbeResult, Target};
 use anyvip_core::config::CheckKind;
+use anyvip_io::clock::Patience;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
@@ -32,7 +33,7 @@ pub(crate) const AT_ONCE: usize = 64;
 const CLOSING: usize = 256;
 /// How long a server may take to close its side.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
-/// A timer this late means that the process stood still, not the service.
+/// A process that stood still for so long may have lost what it had begun.
 const STALL: Duration = Duration::from_millis(250);
 
 /// A probe's end, stamped when the probe was done.
@@ -126,22 +127,40 @@ impl Ending {
     }
 }
 
+/// A stall of this process is never held against the service: the time of it does not count, and a failure after it is
+/// tried once more, because a server may have lost patience with *us*.
 async fn run(request: &Request) -> (ProbeOutcome, Option<Leftover>) {
-    let started = Instant::now();
-    let (ending, leftover) = match timeout(request.timeout, ask(request)).await {
-        Ok(both) => both,
-        Err(_) => (overtime(request.timeout, started.elapsed()), None),
-    };
-    (ProbeOutcome { result: ending.result, latency: started.elapsed(), detail: ending.detail }, leftover)
+    let mut last_attempt = false;
+    loop {
+        let (started, mut patience) = (Instant::now(), Patience::new(request.timeout));
+        let (ending, leftover) = ask_within(request, &mut patience).await;
+        let stood_still = patience.stood_still();
+        let doubtful = ending.result == ProbeResult::Fail && stood_still > STALL;
+        if doubtful && !std::mem::replace(&mut last_attempt, true) {
+            continue;
+        }
+        let ending = match doubtful {
+            true => Ending::error(format!(
+                "no verdict, because the agent itself stood still for {stood_still:.1?} ({})",
+                ending.detail
+            )),
+            false => ending,
+        };
+        let latency = started.elapsed().saturating_sub(stood_still);
+        return (ProbeOutcome { result: ending.result, latency, detail: ending.detail }, leftover);
+    }
 }
 
-/// The service is to blame for no answer in time, unless it was this process that did not run.
-fn overtime(timeout: Duration, elapsed: Duration) -> Ending {
-    let late = elapsed.saturating_sub(timeout);
-    if late > STALL {
-        return Ending::error(format!("the agent itself stood still for {late:.1?}"));
+async fn ask_within(request: &Request, patience: &mut Patience) -> (Ending, Option<Leftover>) {
+    if let CheckKind::Exec(check) = &request.kind {
+        return (exec::run(check, request, patience).await, None);
     }
-    Ending::fail(format!("no answer within {timeout:?}"))
+    tokio::select! {
+        // The answer first: after a stall it may be there together with the end of the patience.
+        biased;
+        both = ask(request) => both,
+        () = patience.over() => (Ending::fail(format!("no answer within {:?}", request.timeout)), None),
+    }
 }
 
 async fn ask(request: &Request) -> (Ending, Option<Leftover>) {
@@ -161,7 +180,7 @@ async fn ask(request: &Request) -> (Ending, Option<Leftover>) {
             }
             Err(ending) => (ending, None),
         },
-        CheckKind::Exec(check) => (exec::run(check, request).await, None),
+        CheckKind::Exec(_) => (Ending::error("a command is not asked over the network"), None),
     }
 }
 

@@ -169,11 +169,78 @@ async fn a_server_that_answers_too_late_fails_with_the_timeout_in_words() {
     drop(listener);
 }
 
-#[test]
-fn a_timer_that_is_far_too_late_blames_this_process_and_not_the_service() {
-    let timeout = Duration::from_millis(500);
-    assert_eq!(super::overtime(timeout, Duration::from_millis(510)).result, ProbeResult::Fail);
-    assert_eq!(super::overtime(timeout, Duration::from_secs(9)).result, ProbeResult::Error);
+/// A server of its own thread, so that it lives while the thread of the probe stands still.
+fn serve(answer: impl Fn(std::net::TcpStream, usize) + Send + 'static) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().flatten().enumerate() {
+            answer(stream, number);
+        }
+    });
+    port
+}
+
+/// This thread, and with it the probe, stands still for a while, a moment after it has begun.
+fn stand_still_soon(after: Duration, how_long: Duration) {
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        std::thread::sleep(how_long);
+    });
+}
+
+#[tokio::test]
+async fn a_probe_in_which_the_agent_stood_still_is_judged_by_the_time_it_ran() {
+    // The answer comes late within the timeout, or just after the end of it was slept through.
+    for (delay, timeout) in [(200, 400), (600, 400)] {
+        let port = serve(move |mut stream, _| {
+            use std::io::{Read, Write};
+            let _ = stream.read(&mut [0; 1024]);
+            std::thread::sleep(Duration::from_millis(delay));
+            let _ = stream.write_all(&response("200 OK", "well"));
+        });
+        stand_still_soon(Duration::from_millis(20), Duration::from_millis(900));
+        let request =
+            Request { timeout: Duration::from_millis(timeout), ..request(1, CheckKind::Http(http(port))) };
+        let outcome = outcome(request).await;
+        assert_eq!((outcome.result, outcome.detail.as_str()), (ProbeResult::Pass, "200 OK"));
+        assert!(outcome.latency < Duration::from_millis(800), "the stall is not counted: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_lost_patience_with_a_standing_agent_is_asked_again() {
+    let port = serve(|mut stream, number| {
+        use std::io::{Read, Write};
+        if number == 0 {
+            // Closed while nobody looks.
+            return std::thread::sleep(Duration::from_millis(300));
+        }
+        let _ = stream.read(&mut [0; 1024]);
+        let _ = stream.write_all(&response("200 OK", "well"));
+    });
+    stand_still_soon(Duration::from_millis(20), Duration::from_millis(900));
+    let outcome = outcome(request(1, CheckKind::Http(http(port)))).await;
+    assert_eq!((outcome.result, outcome.detail.as_str()), (ProbeResult::Pass, "200 OK"));
+}
+
+#[tokio::test]
+async fn a_server_that_is_dead_fails_also_when_the_agent_stood_still() {
+    let (listener, port) = listener().await;
+    stand_still_soon(Duration::from_millis(20), Duration::from_millis(700));
+    let request =
+        Request { timeout: Duration::from_millis(200), ..request(1, tcp(port, None, Some("never"))) };
+    let outcome = outcome(request).await;
+    assert_eq!(outcome.result, ProbeResult::Fail, "{}", outcome.detail);
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_command_that_ends_while_the_agent_stands_still_passes() {
+    stand_still_soon(Duration::from_millis(20), Duration::from_millis(900));
+    let request = Request { timeout: Duration::from_millis(300), ..request(1, exec("sleep 0.1; echo done")) };
+    let outcome = outcome(request).await;
+    assert_eq!((outcome.result, outcome.detail.as_str()), (ProbeResult::Pass, "done"));
 }
 
 #[tokio::test]

@@ -49,6 +49,8 @@ fn session(name: &str, address: &str, state: &str, told: &[&str], last_error: Op
         advertised: told.iter().map(|prefix| prefix.parse().unwrap()).collect(),
         bfd: None,
         last_error: last_error.map(str::to_owned),
+        last_error_for_ms: last_error.map(|_| 5_000),
+        sessions_lost: 0,
     }
 }
 
@@ -154,6 +156,17 @@ fn a_depreferenced_service_is_degraded_and_one_that_drains_is_as_wanted() {
     assert_eq!(verdict(&status).0, 0);
     let text = render(&status, false);
     assert!(text.contains("draining, 43s left") && text.contains("tor1 (draining)"), "{text}");
+}
+
+#[test]
+fn a_peer_that_flaps_does_not_look_sound_while_its_session_stands() {
+    let mut peer = session("tor1", "10.0.1.1", "Established", &[], Some("10.0.1.1:179 reset the connection"));
+    assert_eq!(last_word(&peer), "-", "what was before the first session is history");
+    peer.sessions_lost = 1;
+    assert_eq!(last_word(&peer), "10.0.1.1:179 reset the connection 5s ago; 1 session lost");
+    peer.sessions_lost = 12;
+    peer.state = "Connect".to_owned();
+    assert_eq!(last_word(&peer), "10.0.1.1:179 reset the connection 5s ago; 12 sessions lost");
 }
 
 #[test]
