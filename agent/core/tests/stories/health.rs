@@ -92,7 +92,7 @@ fn an_unanswered_probe_is_an_error_after_its_guard_and_counted_as_a_bug() {
     assert!(world.warned("internal"));
     assert!(world.hears("tor1", "192.0.2.80"), "no answer is no failure of the service");
     world.mute_probes = false;
-    world.until("probing goes on", secs(5), |w| w.service("web").checks[0].state == "up");
+    world.until("probing goes on", secs(15), |w| w.service("web").checks[0].state == "up");
 }
 
 #[test]
