@@ -82,7 +82,7 @@ fn a_service_that_was_never_healthy_is_told_only_once_a_check_has_decided() {
     world.run(secs(1));
     assert_eq!(world.reason(VIP), Some(Reason::NotYetChecked));
     world.mute_probes = false;
-    world.until("depreferenced", secs(10), |w| w.heard("tor1", ROUTE).is_some());
+    world.until("depreferenced", secs(15), |w| w.heard("tor1", ROUTE).is_some());
     assert_eq!(world.heard("tor1", ROUTE).unwrap().med, Some(1000));
 }
 
