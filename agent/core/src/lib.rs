@@ -19,6 +19,7 @@
 //!   `verdicts`: from gates to peer → prefix → attributes; `services`: what was decided last, and since when.
 //! - `peers`: sessions, and what has been written to whom; `notices`: how often others can make us speak.
 //! - `reload`: a new configuration on a living agent; `stop`: the end in order.
+//! - [`recording`]: events and checkpoints as bytes, for `anyvip run --record` and `anyvip-sim replay`.
 //! - [`config`]: written → meant, all errors at once; [`status`]: what `status` and `explain` print, filled in by `explain`.
 //!
 //! # Who waits for whom
@@ -44,6 +45,7 @@ mod health;
 pub mod kernel;
 mod notices;
 mod peers;
+pub mod recording;
 mod reload;
 mod schedule;
 mod services;
