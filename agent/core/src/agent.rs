@@ -473,6 +473,7 @@ impl Agent {
         if self.store.holds(generation) || self.unreadable.is_some() {
             out.push(Action::Reply { request, reply: Reply { done: true, text } });
         } else {
+            self.store.hurry();
             self.replies.push(WaitingReply { request, generation, text });
         }
     }

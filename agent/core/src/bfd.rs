@@ -288,6 +288,8 @@ impl Agent {
             families: Vec::new(),
             advertised: vips.iter().filter(|_| offered).map(|vip| IpNet::from(*vip)).collect(),
             last_error: bfd.as_ref().and_then(|bfd| bfd.trouble.clone()),
+            last_error_for_ms: None,
+            sessions_lost: 0,
             bfd,
         }
     }

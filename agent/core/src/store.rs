@@ -45,6 +45,11 @@ impl Store {
         self.issued + 1
     }
 
+    /// Somebody waits for it: the pause after a failure is over.
+    pub(crate) fn hurry(&mut self) {
+        self.retry_at = None;
+    }
+
     /// Whether that generation is on disk.
     pub(crate) fn holds(&self, generation: u64) -> bool {
         self.written >= generation

@@ -6,9 +6,9 @@ use anyvip_machine::{Failure, FailureKind, Seed};
 
 use crate::world::*;
 
-const VIPS: [&str; 3] = ["192.0.2.80", "192.0.2.81", "2001:db8:53::53"];
+pub(crate) const VIPS: [&str; 3] = ["192.0.2.80", "192.0.2.81", "2001:db8:53::53"];
 
-fn full() -> Config {
+pub(crate) fn full() -> Config {
     let mut config = config();
     let families = [anyvip_bgp::wire::Family::Ipv4, anyvip_bgp::wire::Family::Ipv6];
     config.bgp.peers.insert("tor2".into(), peer("10.0.1.2", &families));
@@ -21,7 +21,7 @@ fn full() -> Config {
     config
 }
 
-fn fault(world: &mut World, dice: &mut Seed) {
+pub(crate) fn fault(world: &mut World, dice: &mut Seed) {
     let tor = if dice.chance(500) { "tor1" } else { "tor2" };
     let check = if dice.chance(500) { "tcp" } else { "disk" };
     match dice.below(21) {
@@ -35,7 +35,9 @@ fn fault(world: &mut World, dice: &mut Seed) {
             world.show();
         }
         5 => {
-            world.view.links.get_mut(&ETH0).unwrap().settings = Ipv4Settings::default();
+            if let Some(link) = world.view.links.get_mut(&ETH0) {
+                link.settings = Ipv4Settings::default();
+            }
             world.show();
         }
         6 => world.kill_router(tor),
@@ -100,7 +102,7 @@ fn fault(world: &mut World, dice: &mut Seed) {
     }
 }
 
-fn heal(world: &mut World) {
+pub(crate) fn heal(world: &mut World) {
     world.say("tcp", ProbeResult::Pass);
     world.say("disk", ProbeResult::Pass);
     (world.mute_probes, world.disk_full, world.obedience) = (false, false, Obedience::Yes);

@@ -4,6 +4,7 @@
 
 mod announce;
 mod bfd;
+mod disorder;
 mod drain;
 mod fuzz;
 mod guard;
@@ -13,5 +14,7 @@ mod reload;
 mod start;
 mod state;
 mod stop;
+mod strangers;
 mod vips;
+mod wire;
 mod world;

@@ -107,3 +107,18 @@ fn orderly_restarts_are_no_crash_loop() {
     }
     assert!(world.disk.unwrap().unclean_exits.is_empty());
 }
+
+#[test]
+fn an_operator_does_not_wait_for_the_pause_after_a_failed_write() {
+    let mut world = World::new(config(), kernel_view());
+    world.disk_full = true;
+    world.start();
+    // By now the pause between two tries is half a minute.
+    world.run(secs(90));
+    for service_is_in in [false, true] {
+        let request = if service_is_in { world.undrain("web") } else { world.drain("web") };
+        world.run(secs(1));
+        let reply = world.replies.get(&request).expect("answered at once");
+        assert!(!reply.done && reply.text.contains("no space left"), "{reply:?}");
+    }
+}

@@ -19,6 +19,8 @@ use anyvip_core::*;
 use anyvip_machine::{Failure, FailureKind, Seed, Time};
 use ipnet::IpNet;
 
+use crate::wire::Observer;
+
 pub const LO: u32 = 1;
 pub const ETH0: u32 = 2;
 pub const ETH1: u32 = 3;
@@ -194,7 +196,7 @@ struct Pipe {
     theirs: ConnectionId,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Arrival {
     ToAgent(BgpEvent),
     ToRouter(PeerName, BgpEvent),
@@ -218,6 +220,14 @@ pub struct World {
     pub disk: Option<StoredState>,
     pub disk_full: bool,
     pub disk_slow: Option<Duration>,
+    /// Writes are never answered.
+    pub disk_mute: bool,
+    /// Sees events and actions alone, and judges.
+    pub observer: Observer,
+    /// The agent as it was written down and restored at some moment; must do the same from there on.
+    twin: Option<Agent>,
+    /// The longest that the agent has been when written down.
+    pub longest: usize,
     pub routers: BTreeMap<PeerName, Router>,
     pub facts: Vec<(Time, Fact)>,
     /// Every action, in order.
@@ -226,6 +236,14 @@ pub struct World {
     pub exit: Option<u8>,
     /// What the BFD sessions were last asked for, and until when.
     pub bfd: (BTreeMap<anyvip_bfd::SessionName, anyvip_bfd::SessionConfig>, Option<Time>),
+    /// Where the agent listens.
+    pub listening: Option<SocketAddr>,
+    /// Connections that somebody opened to the agent: whether what it writes is taken.
+    pub strangers: BTreeMap<ConnectionId, bool>,
+    /// Permille of arrivals that come twice.
+    pub twice: u64,
+    /// The driver reads the kernel side again then, and every 5 s.
+    pub looks_at: Option<Time>,
     pipes: BTreeMap<ConnectionId, Pipe>,
     arrivals: BTreeMap<(Time, u64), Arrival>,
     next: u64,
@@ -255,6 +273,8 @@ impl World {
             StoredStateRead::Read(state) => Some(state),
             _ => None,
         };
+        let drained = disk.iter().flat_map(|disk| disk.drained.keys().cloned());
+        let observer = Observer::new(&config, drained);
         let mut world = World {
             now: Time::ZERO,
             agent,
@@ -265,12 +285,20 @@ impl World {
             disk,
             disk_full: false,
             disk_slow: None,
+            disk_mute: false,
+            observer,
+            twin: None,
+            longest: 0,
             routers: BTreeMap::new(),
             facts: Vec::new(),
             actions: Vec::new(),
             replies: BTreeMap::new(),
             exit: None,
             bfd: (BTreeMap::new(), None),
+            listening: None,
+            strangers: BTreeMap::new(),
+            twice: 0,
+            looks_at: None,
             pipes: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             next: 0,
@@ -332,12 +360,46 @@ impl World {
     }
 
     pub fn give(&mut self, event: Event) {
+        self.observer.given(self.now, &event);
+        let twin = self.twin.as_mut().map(|twin| twin.handle(self.now, event.clone()));
         let actions = self.agent.handle(self.now, event);
+        if let (Some(did), Some(twin)) = (twin, &self.twin) {
+            assert_eq!(did, actions, "the restored agent does something else at {}", self.now);
+            assert_eq!(twin.next_deadline(), self.agent.next_deadline());
+        }
+        self.observer.did(self.now, &actions);
         for action in actions {
             self.actions.push((self.now, action.clone()));
             self.carry_out(action);
         }
         self.check_invariants();
+    }
+
+    /// The agent as bytes, as a recording holds it.
+    pub fn written_down(&self) -> Vec<u8> {
+        recording::open(&recording::Header::of(&self.agent, "test", 1, 0), &self.agent).unwrap()
+    }
+
+    /// From here on a second agent, restored from what the first one is now, must do the same.
+    pub fn fork(&mut self) {
+        let bytes = self.written_down();
+        self.longest = self.longest.max(bytes.len());
+        self.twin = Some(recording::Segment::read(&bytes).unwrap().checkpoint().unwrap());
+    }
+
+    pub fn has_twin(&self) -> bool {
+        self.twin.is_some()
+    }
+
+    /// Both are the same to the last byte.
+    pub fn assert_twins_are_equal(&self) {
+        let twin = self.twin.as_ref().expect("forked");
+        let header = recording::Header::of(twin, "test", 1, 0);
+        assert!(
+            recording::open(&header, twin).unwrap() == self.written_down(),
+            "{twin:#?}\n{:#?}",
+            self.agent
+        );
     }
 
     pub fn command(&mut self, command: Command) -> RequestId {
@@ -367,7 +429,32 @@ impl World {
 
     fn at(&mut self, delay: Duration, arrival: Arrival) {
         self.next += 1;
+        // Only what answers an id may come twice: streams do not.
+        let answers = matches!(arrival, Arrival::Probe(..) | Arrival::Kernel(..) | Arrival::Disk(..));
+        if answers && self.twice > 0 && Seed::new(self.seed ^ self.next).chance(self.twice) {
+            self.arrivals.insert((self.now + delay * 2, self.next), arrival.clone());
+            self.next += 1;
+        }
         self.arrivals.insert((self.now + delay, self.next), arrival);
+    }
+
+    /// Somebody connects to where the agent listens.
+    pub fn somebody_connects(&mut self, from: IpAddr) -> Option<ConnectionId> {
+        let local = self.listening?;
+        self.next += 1;
+        let connection = ConnectionId::Accepted(1_000_000 + self.next);
+        self.strangers.insert(connection, true);
+        let remote = SocketAddr::new(from, 50_000);
+        self.give(Event::Bgp(BgpEvent::Accepted { connection, local, remote }));
+        Some(connection)
+    }
+
+    /// Bytes that nobody at the other end wrote in good faith, on a connection of the agent's own.
+    pub fn garble(&mut self, pick: u64, bytes: Vec<u8>) {
+        let open: Vec<ConnectionId> = self.pipes.keys().copied().collect();
+        if let Some(connection) = open.get((pick as usize).checked_rem(open.len()).unwrap_or(0)) {
+            self.give(Event::Bgp(BgpEvent::Received { connection: *connection, bytes }));
+        }
     }
 
     fn carry_out(&mut self, action: Action) {
@@ -405,11 +492,14 @@ impl World {
                     false => Ok(()),
                 };
                 let delay = self.disk_slow.unwrap_or(ms(3));
-                self.at(delay, Arrival::Disk(generation, result, state));
+                if !self.disk_mute {
+                    self.at(delay, Arrival::Disk(generation, result, state));
+                }
             }
             Action::Bgp(action) => self.carry_bytes_of_agent(action),
-            Action::WatchRoutes { .. } | Action::Listen { .. } => {}
             Action::BfdWanted { sessions, lease } => self.bfd = (sessions, lease),
+            Action::WatchRoutes { .. } => {}
+            Action::Listen { address } => self.listening = address,
             Action::Reply { request, reply } => {
                 assert!(self.replies.insert(request, reply).is_none(), "two replies to one request");
             }
@@ -467,6 +557,11 @@ impl World {
                 let accepted = BgpEvent::Accepted { connection: theirs, local: remote, remote: local };
                 self.at(DELAY, Arrival::ToRouter(peer, accepted));
             }
+            BgpAction::Send { connection, .. } if self.strangers.contains_key(&connection) => {
+                if self.strangers[&connection] {
+                    self.at(DELAY, Arrival::ToAgent(BgpEvent::Sent { connection }));
+                }
+            }
             BgpAction::Send { connection, bytes } => {
                 let Some(pipe) = self.pipes.get(&connection) else { return };
                 let (peer, theirs) = (pipe.peer.clone(), pipe.theirs);
@@ -477,6 +572,7 @@ impl World {
                 self.at(DELAY, Arrival::ToRouter(peer, BgpEvent::Received { connection: theirs, bytes }));
             }
             BgpAction::Close { connection } => {
+                self.strangers.remove(&connection);
                 if let Some(pipe) = self.pipes.remove(&connection) {
                     let failure = Failure::new(FailureKind::Closed, "connection closed");
                     let closed = BgpEvent::Closed { connection: pipe.theirs, failure };
@@ -561,7 +657,7 @@ impl World {
         let arrival = self.arrivals.keys().next().map(|(at, _)| *at);
         let routers = self.routers.values().filter(|r| r.up).filter_map(|r| r.speaker.next_deadline());
         let agent = self.agent.next_deadline().filter(|_| self.exit.is_none());
-        routers.chain(arrival).chain(agent).min()
+        routers.chain(arrival).chain(agent).chain(self.looks_at).min()
     }
 
     /// One thing happens, if any does before `limit`.
@@ -572,6 +668,13 @@ impl World {
         if let Some((&key, _)) = self.arrivals.iter().next().filter(|((at, _), _)| *at <= self.now) {
             let arrival = self.arrivals.remove(&key).unwrap();
             self.arrive(arrival);
+            return true;
+        }
+        if self.looks_at.is_some_and(|at| at <= self.now) {
+            self.looks_at = Some(self.now + secs(5));
+            if self.exit.is_none() {
+                self.show();
+            }
             return true;
         }
         let now = self.now;
