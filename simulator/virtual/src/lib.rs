@@ -7,6 +7,7 @@
 //! - [`router`]: the embedded router, a machine like all others.
 //! - [`world`]: hosts with the real agent, routers, cables and people in virtual time; the virtual backend.
 //! - [`observation`]: what was seen, and the verdict on each expectation.
+//! - [`replay`]: a recording of a real agent, played again through the same core.
 //! - [`diagnostic`], [`yaml`]: all errors of a file at once, each with its line and column.
 //!
 //! Nothing here touches the world: text comes in, values go out. The namespace backend is in the crate `anyvip-sim`.
@@ -16,6 +17,7 @@ pub mod diagnostic;
 pub mod duration;
 pub mod lab;
 pub mod observation;
+pub mod replay;
 pub mod router;
 pub mod scenario;
 pub mod world;

@@ -1,0 +1,291 @@
+//! Events and actions on one line each, for the person who got the file.
+
+use std::fmt::Write;
+
+use anyvip_bgp::wire::{Codec, Family, Framer, Message};
+use anyvip_bgp::{Action as BgpAction, ConnectionId, Event as BgpEvent};
+use anyvip_core::boundary::{
+    Action, Command, Event, Fact, KernelRequest, ProbeResult, Reason, ServiceName, Target,
+};
+use anyvip_core::kernel::KernelView;
+use anyvip_machine::Failure;
+
+/// An event in words.
+#[must_use]
+pub fn event(event: &Event) -> String {
+    match event {
+        Event::Started => "started".to_owned(),
+        Event::DeadlineReached => "a deadline is due".to_owned(),
+        Event::ProbeFinished { probe, outcome } => {
+            let result = match outcome.result {
+                ProbeResult::Pass => "pass",
+                ProbeResult::Fail => "FAIL",
+                ProbeResult::Error => "ERROR",
+            };
+            format!("probe {}: {result} after {:?}: {}", probe.0, outcome.latency, outcome.detail)
+        }
+        Event::KernelView(seen) => view(seen),
+        Event::KernelDone { request, result } => format!("kernel request {}: {}", request.0, done(result)),
+        Event::Persisted { generation, result } => format!("state {generation} written: {}", done(result)),
+        Event::Bgp(heard) => bgp_event(heard),
+        Event::Operator { request, command } => {
+            format!("operator request {}: {}", request.0, ordered(command))
+        }
+        Event::Terminate => "told to end".to_owned(),
+    }
+}
+
+/// An action in words.
+#[must_use]
+pub fn action(action: &Action) -> String {
+    match action {
+        Action::StartProbe { probe, service, check, target, .. } => {
+            format!("start probe {} ({})", probe.0, aim(service, &check.0, *target))
+        }
+        Action::CancelProbe { probe } => format!("cancel probe {}", probe.0),
+        Action::Kernel { request, change } => {
+            let what = match change {
+                KernelRequest::AddVip { interface, address } => {
+                    format!("add {address} to interface {interface}")
+                }
+                KernelRequest::RemoveVip { interface, address } => {
+                    format!("remove {address} from interface {interface}")
+                }
+                KernelRequest::SetArp { interface, ignore, announce } => {
+                    format!("interface {interface}: arp_ignore={ignore} arp_announce={announce}")
+                }
+            };
+            format!("kernel request {}: {what}", request.0)
+        }
+        Action::Persist { generation, .. } => format!("write state {generation}"),
+        Action::Bgp(said) => bgp_action(said),
+        Action::WatchRoutes { interests } => {
+            format!("watch routes to {}", list(interests.iter().map(ToString::to_string)))
+        }
+        Action::Listen { address: Some(address) } => format!("listen on {address}"),
+        Action::Listen { address: None } => "listen no longer".to_owned(),
+        Action::Reply { request, reply } => {
+            let word = if reply.done { "done" } else { "refused" };
+            format!("answer request {}: {word}: {}", request.0, one_line(&reply.text))
+        }
+        Action::Record(told) => fact(told),
+        Action::Exit { code } => format!("exit {code}"),
+    }
+}
+
+/// Wall clock milliseconds as `2026-11-21T02:39:06.123Z`.
+#[must_use]
+pub fn utc(ms: u64) -> String {
+    let (seconds, millis) = (ms / 1_000, ms % 1_000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days since 1970 to a date of the Gregorian calendar: eras of 400 years that begin on 1 March.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+fn done(result: &Result<(), Failure>) -> String {
+    result.as_ref().map_or_else(|failure| format!("FAILED, {failure}"), |()| "done".to_owned())
+}
+
+fn one_line(text: &str) -> String {
+    text.trim_end().replace(char::is_control, " ")
+}
+
+fn list(words: impl Iterator<Item = String>) -> String {
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn aim(service: &ServiceName, check: &str, target: Target) -> String {
+    match target {
+        Target::Vip(vip) => format!("{service}: {check} on {vip}"),
+        Target::Own => format!("{service}: {check}"),
+    }
+}
+
+/// Addresses that hosts always have say nothing.
+fn view(view: &KernelView) -> String {
+    let mut text = "kernel view:".to_owned();
+    for (index, link) in &view.links {
+        let _ = write!(text, " {}({index}", link.name);
+        for (word, so) in [("down", !link.up), ("no carrier", link.up && !link.carrier)] {
+            if so {
+                let _ = write!(text, " {word}");
+            }
+        }
+        if link.arp && !link.loopback {
+            let settings = link.settings;
+            let _ = write!(
+                text,
+                " arp {}/{} rp_filter {}",
+                settings.arp_ignore, settings.arp_announce, settings.rp_filter
+            );
+        }
+        for address in
+            view.addresses.iter().filter(|one| one.interface == *index && !one.address.is_loopback())
+        {
+            let _ = write!(text, " {}", address.address);
+            for (mark, so) in [("!tentative", address.tentative), ("*", address.protocol != 0)] {
+                if so {
+                    text.push_str(mark);
+                }
+            }
+        }
+        text.push(')');
+    }
+    let _ = write!(text, ", {} routes", view.routes.len());
+    text
+}
+
+fn ordered(command: &Command) -> String {
+    let whom = |service: &Option<ServiceName>| service.as_ref().map_or("all".to_owned(), ToString::to_string);
+    match command {
+        Command::Drain { service, reason: Some(reason) } => {
+            format!("drain {}: {}", whom(service), one_line(reason))
+        }
+        Command::Drain { service, reason: None } => format!("drain {}", whom(service)),
+        Command::Undrain { service } => format!("undrain {}", whom(service)),
+        Command::Reload { config: Ok(config) } => {
+            let services = list(config.services.keys().map(ToString::to_string));
+            format!(
+                "reload, services {services}, peers {}",
+                list(config.bgp.peers.keys().map(ToString::to_string))
+            )
+        }
+        Command::Reload { config: Err(text) } => {
+            format!("reload of a file that was refused: {}", one_line(text))
+        }
+    }
+}
+
+fn connection(connection: &ConnectionId) -> String {
+    match connection {
+        ConnectionId::Initiated(number) => format!("connection {number}"),
+        ConnectionId::Accepted(number) => format!("accepted connection {number}"),
+    }
+}
+
+fn bgp_event(event: &BgpEvent) -> String {
+    match event {
+        BgpEvent::Connected { connection: id, local, remote } => {
+            format!("{} stands: {local} to {remote}", connection(id))
+        }
+        BgpEvent::ConnectFailed { connection: id, failure } => {
+            format!("{} FAILED: {failure}", connection(id))
+        }
+        BgpEvent::Accepted { connection: id, local, remote } => {
+            format!("{} from {remote} to {local}", connection(id))
+        }
+        BgpEvent::Received { connection: id, bytes } => {
+            format!("{} heard {}", connection(id), messages(bytes))
+        }
+        BgpEvent::Sent { connection: id } => format!("{} took what was sent", connection(id)),
+        BgpEvent::Closed { connection: id, failure } => format!("{} ended: {failure}", connection(id)),
+        command => format!("{command:?}"),
+    }
+}
+
+fn bgp_action(action: &BgpAction) -> String {
+    match action {
+        BgpAction::Connect { connection: id, peer, remote, .. } => {
+            format!("connect to {peer} at {} port {} as {}", remote.address, remote.port, connection(id))
+        }
+        BgpAction::Send { connection: id, bytes } => {
+            format!("say on {}: {}", connection(id), messages(bytes))
+        }
+        BgpAction::Close { connection: id } => format!("close {}", connection(id)),
+        fact => format!("{fact:?}"),
+    }
+}
+
+/// The messages that are whole within these bytes. What was negotiated is not known here; four-octet AS numbers are.
+fn messages(bytes: &[u8]) -> String {
+    let both = [Family::Ipv4, Family::Ipv6];
+    let codec =
+        Codec { external: true, four_octet_as: true, families: both.into(), extended_next_hop: both.into() };
+    let mut framer = Framer::default();
+    framer.push(bytes);
+    let mut words = Vec::new();
+    while let Some(frame) = framer.next_frame() {
+        words.push(match frame.and_then(|frame| Message::decode(&frame, &codec)) {
+            Ok(Message::Open(open)) => {
+                format!("OPEN (AS {}, {}, hold time {} s)", open.real_asn(), open.router_id, open.hold_time)
+            }
+            Ok(Message::Update(update)) => {
+                let reach = update.reach.iter().flat_map(|reach| &reach.prefixes);
+                let mut parts: Vec<String> = Vec::new();
+                parts.extend(reach.map(|prefix| format!("+{prefix}")));
+                parts.extend(update.withdrawn.iter().map(|prefix| format!("-{prefix}")));
+                parts.extend(update.end_of_rib.map(|family| format!("End-of-RIB {family}")));
+                shortened("UPDATE", &parts)
+            }
+            Ok(Message::Notification(notification)) => {
+                format!("NOTIFICATION {}", one_line(&notification.to_string()))
+            }
+            Ok(Message::Keepalive) => "KEEPALIVE".to_owned(),
+            Ok(Message::RouteRefresh { .. }) => "ROUTE-REFRESH".to_owned(),
+            Err(error) => format!("something unreadable ({error})"),
+        });
+    }
+    if framer.pending() > 0 {
+        words.push(format!("{} octets of a message", framer.pending()));
+    }
+    shortened("", &words).trim_start().to_owned()
+}
+
+/// A table of the Internet is no line.
+fn shortened(what: &str, parts: &[String]) -> String {
+    const MOST: usize = 8;
+    let shown = parts.get(..MOST.min(parts.len())).unwrap_or_default().join(" ");
+    match parts.len().checked_sub(MOST) {
+        Some(more @ 1..) => format!("{what} {shown} and {more} more"),
+        _ => format!("{what} {shown}"),
+    }
+}
+
+fn fact(fact: &Fact) -> String {
+    let text = match fact {
+        Fact::CheckChanged { service, check, target, from, to, detail, .. } => {
+            let words = format!("{from:?} to {to:?}").to_lowercase();
+            format!("{} went from {words}: {detail}", aim(service, &check.0, *target))
+        }
+        Fact::CheckError { service, check, target, detail: Some(detail) } => {
+            format!("{} cannot be made: {detail}", aim(service, &check.0, *target))
+        }
+        Fact::CheckError { service, check, target, detail: None } => {
+            format!("{} can be made again", aim(service, &check.0, *target))
+        }
+        Fact::VerdictChanged { service, vip, peer, announced: true, .. } => {
+            format!("{service}: {vip} is announced to {peer}")
+        }
+        Fact::VerdictChanged { service, vip, peer, reason, .. } => {
+            let why = reason.map_or("not configured".to_owned(), |reason: Reason| format!("{reason:?}"));
+            format!("{service}: {vip} is withheld from {peer}: {why}")
+        }
+        Fact::PeerChanged { peer, from, to } => format!("{peer} went from {from:?} to {to:?}"),
+        Fact::PeerDown { peer, text, .. } => format!("{peer} is down: {text}"),
+        Fact::PeerNotice { peer: Some(peer), text } => format!("{peer}: {text}"),
+        Fact::PeerNotice { peer: None, text } | Fact::HeldBack { text } | Fact::Lifecycle { text } => {
+            text.clone()
+        }
+        Fact::VipChanged { vip, interface, text, .. } => format!("{vip} on {interface}: {text}"),
+        Fact::ArpChanged { interface, text, .. } => format!("ARP on {interface}: {text}"),
+        Fact::KernelRefused { text, failure } => format!("{text}: {failure}"),
+        Fact::PersistFailed { failure } => format!("the state cannot be written: {failure}"),
+        Fact::AdminChanged { service, drained: true, .. } => format!("{service} is drained"),
+        Fact::AdminChanged { service, .. } => format!("{service} is put back"),
+        Fact::Reloaded { applied: true, text } => format!("reloaded: {text}"),
+        Fact::Reloaded { applied: false, text } => format!("reload refused: {text}"),
+        // A kind that came later still shows what it holds.
+        #[allow(unreachable_patterns, reason = "new facts shall not break this tool")]
+        other => format!("{other:?}"),
+    };
+    format!("log \"{}\"", one_line(&text))
+}
