@@ -10,6 +10,7 @@ mod operator;
 mod peers;
 mod prepare;
 mod pressure;
+mod record;
 mod reload;
 mod return_path;
 mod socket;

@@ -17,6 +17,8 @@ pub struct AgentFiles {
     folder: PathBuf,
     state: PathBuf,
     binary: &'static str,
+    /// What `anyvip run` is given besides.
+    pub run_arguments: Vec<String>,
 }
 
 impl AgentFiles {
@@ -24,7 +26,8 @@ impl AgentFiles {
     pub fn new(lab: &Lab, name: &str, config: &str) -> Self {
         let path = lab.scratch().write(&format!("{name}/config.toml"), config);
         let folder = path.parent().expect("a file is in a folder").to_owned();
-        AgentFiles { state: folder.join("state"), folder, binary: lab.binaries.agent }
+        let state = folder.join("state");
+        AgentFiles { folder, state, binary: lab.binaries.agent, run_arguments: Vec::new() }
     }
 
     /// With a state directory elsewhere.
@@ -100,6 +103,7 @@ impl Agent {
     pub fn launch(lab: &Lab, namespace: &Namespace, files: AgentFiles) -> Self {
         let mut command = namespace.command(lab.binaries.agent);
         files.arguments(&mut command, "run");
+        command.args(&files.run_arguments);
         let name = format!("anyvip in {}", namespace.name());
         let process = Process::start(&name, &mut command, &files.log());
         Agent { files, process, namespace: namespace.clone() }
@@ -113,6 +117,7 @@ impl Agent {
     pub fn start_logging_to(lab: &Lab, namespace: &Namespace, files: AgentFiles, stderr: Stdio) -> Self {
         let mut command = namespace.command(lab.binaries.agent);
         files.arguments(&mut command, "run");
+        command.args(&files.run_arguments);
         let name = format!("anyvip in {}", namespace.name());
         let process = Process::start_with(&name, &mut command, &files.log(), Stdio::null(), stderr);
         let mut agent = Agent { files, process, namespace: namespace.clone() };

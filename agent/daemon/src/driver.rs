@@ -24,6 +24,7 @@ use crate::control::api::{Ask, Operation};
 use crate::journal::Journal;
 use crate::latency::{Latency, holds_update};
 use crate::probes::{Finished, Names, Probes, Request};
+use crate::recorder::Recorder;
 use crate::reload::Reloads;
 use crate::signals::{Signal, Signals};
 use crate::state::StateWriter;
@@ -76,6 +77,7 @@ pub(crate) struct Driver {
     view: KernelView,
     config: Config,
     systemd: systemd::Notifier,
+    recorder: Option<Recorder>,
     exit: Option<u8>,
 }
 
@@ -125,6 +127,7 @@ impl Driver {
             view: parts.view,
             config: parts.config,
             systemd: systemd::Notifier::from_environment(),
+            recorder: None,
             exit: None,
         }
     }
@@ -132,6 +135,11 @@ impl Driver {
     /// The agent, to be looked at.
     pub(crate) fn agent(&self) -> &Agent {
         &self.agent
+    }
+
+    /// Records what the agent is given from now on.
+    pub(crate) fn record_with(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
     }
 
     /// Now, as the agent counts.
@@ -233,7 +241,15 @@ impl Driver {
 
     /// One event, received at this moment.
     pub(crate) fn take(&mut self, received: Instant, event: Event) {
-        for action in self.agent.handle(self.clock.now(), event) {
+        let now = self.clock.now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.event(now, &event);
+        }
+        let actions = self.agent.handle(now, event);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.actions(now, &actions, &self.agent);
+        }
+        for action in actions {
             self.execute(received, action);
         }
     }
@@ -323,6 +339,7 @@ impl Driver {
                 status.decision_to_wire_us = self.latency.histogram();
                 status.warnings.extend(self.listening.warning());
                 status.warnings.extend(self.bfd.warnings());
+                status.warnings.extend(self.recorder.as_ref().and_then(Recorder::warning));
                 let _ = answer.send(status);
             }
             Ask::Explain(service, answer) => drop(answer.send(self.agent.explain(now, &service))),

@@ -6,6 +6,7 @@
 //!   directory; `reload`: reads the configuration again beside the loop.
 //! - `control`: the socket that the other commands talk to, both ends.
 //! - `journal`, `wording`, `logging`: what changed, in one wording, for the log and for `anyvip events`.
+//! - `recorder`: what the agent is given, in files for `anyvip-sim replay`.
 //! - `latency`: from a decision to the wire; `systemd`: what a service manager is told.
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ mod kernel;
 mod latency;
 mod logging;
 mod probes;
+mod recorder;
 mod reload;
 mod render;
 mod signals;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Hash(hash::Command),
     /// Run one node's role inside an existing network namespace or container.
     Node(Node),
+    /// Live through a recording of a real agent (anyvip run --record) again.
+    Replay(Replay),
     /// The built-in service of a node.
     #[command(hide = true)]
     Service {
@@ -75,6 +78,24 @@ pub(crate) struct Run {
     /// Write time line, figures and verdicts here.
     #[arg(long, value_name = "OUT")]
     pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit codes: 0 the same actions to the end, 1 other actions or a damaged file, 2 not a recording."
+)]
+pub(crate) struct Replay {
+    /// One of the two files that the agent wrote.
+    pub(crate) file: PathBuf,
+    /// Stop after this much time of the recorded process, like 90s or 1500ms.
+    #[arg(long, value_name = "TIME", value_parser = anyvip_virtual::duration::parse)]
+    pub(crate) until: Option<Duration>,
+    /// Print every event, and what the agent did.
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// Print what came of it as JSON.
+    #[arg(long, conflicts_with = "print")]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

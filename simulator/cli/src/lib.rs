@@ -3,7 +3,8 @@
 //!
 //! # Parts
 //!
-//! - [`main`]: the command line (`cli`), one file per command: `run`, `up` (with `down` and `exec`), `node`, `service`.
+//! - [`main`]: the command line (`cli`), one file per command: `run`, `up` (with `down` and `exec`), `node`,
+//!   `service`, `replay`.
 //! - `bench`: a lab built: one child process a node, each in a namespace of its own, and the cables between them.
 //! - `play`: a scenario played on a bench; `report`, `journal`: for people, for programs.
 //! - `virtual_lab`: the same scenarios in virtual time; `words`: what both backends say.
@@ -32,6 +33,7 @@ mod journal;
 mod node;
 mod play;
 mod process;
+mod replay;
 mod report;
 mod rootless;
 mod run;
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
             };
             if arguments.detach { node::detach(&options) } else { node::main(options) }
         }
+        cli::Command::Replay(arguments) => replay::main(&arguments),
         cli::Command::Service { name, http, tcp, udp } => {
             service::main(&name, ServicePorts { http, tcp, udp })
         }

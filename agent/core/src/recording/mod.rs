@@ -35,10 +35,8 @@ pub struct Header {
     pub program: String,
     /// Wall clock at [`Time::ZERO`], ms since 1970.
     pub wall_clock_ms: u64,
-    /// Number of the first event; events are counted from the start of the process.
+    /// Number of the first event. Events are counted from the start of the process, so that gaps between segments show.
     pub first: u64,
-    /// Events before it that are in no segment.
-    pub missing: u64,
     /// The configuration in force.
     pub config: Config,
 }
@@ -83,6 +81,14 @@ pub enum Unreadable {
     Garbled { offset: usize, what: &'static str, error: String },
 }
 
+impl Unreadable {
+    /// There is nothing in it that this version could read, not even a part.
+    #[must_use]
+    pub fn is_of_another_kind(&self) -> bool {
+        matches!(self, Unreadable::Foreign | Unreadable::Format(_))
+    }
+}
+
 /// Something that cannot be written down: a bug, or a path that is no text.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
@@ -91,9 +97,9 @@ pub struct Unwritable(String);
 impl Header {
     /// The header of a segment that begins with this agent.
     #[must_use]
-    pub fn of(agent: &Agent, program: &str, first: u64, missing: u64) -> Header {
+    pub fn of(agent: &Agent, program: &str, first: u64) -> Header {
         let (wall_clock_ms, config) = (agent.wall_clock_ms, agent.config.clone());
-        Header { program: program.to_owned(), wall_clock_ms, first, missing, config }
+        Header { program: program.to_owned(), wall_clock_ms, first, config }
     }
 }
 

@@ -41,7 +41,7 @@ fn events() -> Vec<(Time, Event)> {
 /// A segment with all events, and where each record begins.
 fn segment() -> (Vec<u8>, Vec<usize>) {
     let mut live = agent();
-    let mut out = open(&Header::of(&live, "1.2.3", 1, 0), &live).unwrap();
+    let mut out = open(&Header::of(&live, "1.2.3", 1), &live).unwrap();
     let mut starts = Vec::new();
     for (at, given) in events() {
         starts.push(out.len());
@@ -70,7 +70,7 @@ fn what_is_read_is_what_was_written_and_a_restored_agent_does_the_same() {
     let (bytes, _) = segment();
     assert!(bytes.starts_with(b"anyvip recording 1\n"));
     let mut read = Segment::read(&bytes).unwrap();
-    assert_eq!(*read.header(), Header::of(&agent(), "1.2.3", 1, 0));
+    assert_eq!(*read.header(), Header::of(&agent(), "1.2.3", 1));
     let mut restored = read.checkpoint().unwrap();
     for (at, event) in events() {
         assert_eq!(read.next_record(), Ok(Some(Record::Event { at, event: event.clone() })));
@@ -134,7 +134,7 @@ fn what_is_not_ours_is_refused_by_name() {
 
 #[test]
 fn a_record_of_another_version_is_named_with_what_it_misses() {
-    let mut out = open(&Header::of(&agent(), "9.9.9", 1, 0), &agent()).unwrap();
+    let mut out = open(&Header::of(&agent(), "9.9.9", 1), &agent()).unwrap();
     let at = out.len();
     frame::append(&mut out, Kind::Event, &(Time::ZERO, "Slept")).unwrap();
     match read_all(&out) {

@@ -377,7 +377,7 @@ impl World {
 
     /// The agent as bytes, as a recording holds it.
     pub fn written_down(&self) -> Vec<u8> {
-        recording::open(&recording::Header::of(&self.agent, "test", 1, 0), &self.agent).unwrap()
+        recording::open(&recording::Header::of(&self.agent, "test", 1), &self.agent).unwrap()
     }
 
     /// From here on a second agent, restored from what the first one is now, must do the same.
@@ -394,7 +394,7 @@ impl World {
     /// Both are the same to the last byte.
     pub fn assert_twins_are_equal(&self) {
         let twin = self.twin.as_ref().expect("forked");
-        let header = recording::Header::of(twin, "test", 1, 0);
+        let header = recording::Header::of(twin, "test", 1);
         assert!(
             recording::open(&header, twin).unwrap() == self.written_down(),
             "{twin:#?}\n{:#?}",

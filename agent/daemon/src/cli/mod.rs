@@ -71,7 +71,7 @@ struct ConfigFile {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the agent in the foreground
-    Run(ConfigFile),
+    Run(run::Arguments),
     /// Check a configuration: all errors at once, each with its place
     Validate(validate::Arguments),
     /// Show services, VIPs and peers: since when, and why
@@ -118,7 +118,7 @@ pub(crate) fn main() -> ExitCode {
         _ => None,
     };
     let ended = match cli.command {
-        Command::Run(config) => run::run(&cli.global.paths(&config)),
+        Command::Run(arguments) => run::run(&cli.global, &arguments),
         Command::Validate(arguments) => block_on(validate::run(&cli.global, &arguments)),
         Command::Status(arguments) => block_on(status::run(&cli.global, &arguments)),
         Command::Explain(arguments) => block_on(explain::run(&cli.global, &arguments)),

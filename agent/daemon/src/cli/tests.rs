@@ -66,7 +66,7 @@ fn the_defaults_are_those_of_the_manual() {
     assert_eq!(cli.global.socket.to_str(), Some("/run/anyvip/anyvip.sock"));
     assert_eq!(cli.global.state_dir.to_str(), Some("/var/lib/anyvip"));
     match cli.command {
-        Command::Run(config) => assert_eq!(config.config.to_str(), Some("/etc/anyvip/config.toml")),
+        Command::Run(run) => assert_eq!(run.config.config.to_str(), Some("/etc/anyvip/config.toml")),
         other => panic!("{other:?}"),
     }
 }

@@ -44,7 +44,7 @@ fn recorded(lie_at: Option<usize>, left_out: usize) -> Vec<u8> {
     records.push(end);
     records.truncate(records.len() - left_out);
     let start = agent();
-    let opening = recording::open(&Header::of(&start, "0.0.0", 1, 0), &start).unwrap();
+    let opening = recording::open(&Header::of(&start, "0.0.0", 1), &start).unwrap();
     [opening, records.concat()].concat()
 }
 

@@ -284,7 +284,7 @@ fn fact(fact: &Fact) -> String {
         Fact::Reloaded { applied: true, text } => format!("reloaded: {text}"),
         Fact::Reloaded { applied: false, text } => format!("reload refused: {text}"),
         // A kind that came later still shows what it holds.
-        #[allow(unreachable_patterns, reason = "new facts shall not break this tool")]
+        #[allow(unreachable_patterns, reason = "a new fact shall be shown before somebody words it")]
         other => format!("{other:?}"),
     };
     format!("log \"{}\"", one_line(&text))
