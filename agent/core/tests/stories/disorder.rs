@@ -81,8 +81,25 @@ fn any_config(dice: &mut Seed) -> Config {
         }
         let peers: Vec<&str> = all.iter().filter(|_| dice.chance(800)).map(String::as_str).collect();
         let mut service = service(&mine, checks, &peers);
-        service.announce.med = dice.chance(300).then(|| dice.below(3) as u32);
-        service.announce.prepend = dice.below(3) as u8;
+        let attributes = |dice: &mut Seed| config::Attributes {
+            med: dice.chance(300).then(|| dice.below(3) as u32),
+            prepend: dice.chance(300).then(|| dice.below(3) as u8),
+            ..config::Attributes::default()
+        };
+        service.announce.all.always = attributes(dice);
+        service.announce.all.depreferenced = attributes(dice);
+        service.announce.all.draining = attributes(dice);
+        if dice.chance(300) {
+            service.on_failure = config::OnFailure::Depreference;
+        }
+        if dice.chance(400) {
+            service.drain_time = ms(dice.below(6) * 900);
+        }
+        // A prefix belongs to one service.
+        if name == "web" && dice.chance(400) {
+            service.announce.prefixes =
+                vec![net("192.0.0.0/16"), net("198.51.0.0/16"), net("2001:db8:53::/48")];
+        }
         if dice.chance(300) {
             service.on_error = config::OnError::Fail;
         }

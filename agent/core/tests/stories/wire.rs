@@ -1,10 +1,11 @@
 //! What may be said of an agent by somebody who sees only its events and actions: an observer beside every world.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::time::Duration;
 
 use anyvip_bgp::wire::{Codec, Family, Framer, Message};
 use anyvip_bgp::{Action as BgpAction, ConnectionId, Event as BgpEvent};
+use anyvip_core::config::{OnFailure, Service};
 use anyvip_core::kernel::KernelView;
 use anyvip_core::*;
 use anyvip_machine::Time;
@@ -35,9 +36,10 @@ type Aim = (ServiceName, CheckName, Target);
 pub(crate) struct Observer {
     sides: BTreeMap<ConnectionId, Side>,
     shown: Option<KernelView>,
-    /// VIPs of each service in force, as the last accepted configuration says.
-    services: BTreeMap<ServiceName, Vec<IpAddr>>,
-    drained: BTreeSet<ServiceName>,
+    /// As the last accepted configuration says.
+    services: BTreeMap<ServiceName, Service>,
+    /// Until when they may still be told.
+    drained: BTreeMap<ServiceName, Time>,
     asked: BTreeMap<RequestId, Time>,
     probes: BTreeSet<ProbeId>,
     /// Those that run, and what they look at.
@@ -51,13 +53,16 @@ pub(crate) struct Observer {
 
 impl Observer {
     pub(crate) fn new(config: &Config, drained: impl IntoIterator<Item = ServiceName>) -> Observer {
-        let mut observer = Observer { drained: drained.into_iter().collect(), ..Observer::default() };
+        let mut observer = Observer {
+            drained: drained.into_iter().map(|name| (name, Time::ZERO)).collect(),
+            ..Observer::default()
+        };
         observer.configure(config);
         observer
     }
 
     fn configure(&mut self, config: &Config) {
-        self.services = config.services.iter().map(|(name, one)| (name.clone(), one.vips.clone())).collect();
+        self.services = config.services.clone();
     }
 
     /// What is about to be given to the agent.
@@ -127,7 +132,8 @@ impl Observer {
                 }
                 Action::Record(Fact::AdminChanged { service, drained, .. }) => {
                     if *drained {
-                        self.drained.insert(service.clone());
+                        let time = self.services.get(service).map_or(Duration::ZERO, |one| one.drain_time);
+                        self.drained.insert(service.clone(), now + time);
                     } else {
                         self.drained.remove(service);
                     }
@@ -189,23 +195,29 @@ impl Observer {
     fn judge(&self, now: Time) {
         for (connection, side) in self.sides.iter().filter(|(_, side)| !side.in_flight) {
             for prefix in &side.told {
-                let vip = prefix.addr();
-                let servers = self.services.iter().filter(|(_, vips)| vips.contains(&vip));
-                let names: Vec<&ServiceName> = servers.map(|(name, _)| name).collect();
-                assert!(!names.is_empty(), "{connection:?} knows {prefix}, which nobody serves");
-                assert!(
-                    names.iter().all(|name| !self.drained.contains(name)),
-                    "{prefix} is drained and told"
-                );
-                let dead = self.fails.iter().find(|((service, _, target), fails)| {
-                    **fails >= LARGEST_FALL
-                        && names.contains(&service)
-                        && (*target == Target::Own || *target == Target::Vip(vip))
-                });
-                assert!(dead.is_none(), "{prefix} is told, and {dead:?}");
-                let addresses = self.shown.iter().flat_map(|view| &view.addresses);
-                let here = addresses.into_iter().any(|a| a.address == vip && !a.tentative);
-                assert!(here, "{connection:?} knows {prefix}, which the last view does not show");
+                let routed = self
+                    .services
+                    .iter()
+                    .flat_map(|(name, service)| service.vips.iter().map(move |vip| (name, service, *vip)));
+                let behind: Vec<_> = routed
+                    .filter(|(_, service, vip)| service.announce.routes(*vip).contains(prefix))
+                    .collect();
+                assert!(!behind.is_empty(), "{connection:?} knows {prefix}, which nobody serves");
+                for (name, service, vip) in behind {
+                    let over = self.drained.get(name).filter(|until| **until < now);
+                    assert_eq!(over, None, "{prefix} is told, and {name} is drained");
+                    let keeps_on =
+                        service.on_failure == OnFailure::Depreference && !self.drained.contains_key(name);
+                    let dead = self.fails.iter().find(|((of, _, target), fails)| {
+                        **fails >= LARGEST_FALL
+                            && of == name
+                            && (*target == Target::Own || *target == Target::Vip(vip))
+                    });
+                    assert!(keeps_on || dead.is_none(), "{prefix} is told, and {dead:?}");
+                    let addresses = self.shown.iter().flat_map(|view| &view.addresses);
+                    let here = addresses.into_iter().any(|a| a.address == vip && !a.tentative);
+                    assert!(here, "{connection:?} knows {prefix}, and the last view does not show {vip}");
+                }
             }
         }
         let late = self.asked.iter().find(|(_, since)| now.since(**since) > secs(PATIENCE));
