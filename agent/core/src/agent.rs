@@ -66,6 +66,8 @@ pub struct Agent {
     next_request: u64,
     /// Something that a gate, a VIP or the stop looks at may have changed.
     pub(crate) touched: bool,
+    /// The first deadline of guard, VIPs, store, crash loop, drain and stop: each event asks for it.
+    rare_deadline: Option<Time>,
     /// Times this machine found itself in a state that should not be.
     pub(crate) bugs: u64,
 }
@@ -115,11 +117,13 @@ impl Agent {
             replies: Vec::new(),
             next_request: 0,
             touched: false,
+            rare_deadline: None,
             bugs: 0,
             exits: stored,
             config,
         };
         agent.store.change();
+        agent.rare_deadline = agent.first_rare_deadline();
         agent
     }
 
@@ -130,6 +134,9 @@ impl Agent {
         self.now = self.now.max(now);
         let now = self.now;
         let time_acts = event == Event::DeadlineReached;
+        // Thousands of these come for each one that moves anything but checks and sessions.
+        let common = time_acts || matches!(event, Event::ProbeFinished { .. } | Event::Bgp(_));
+        let rare_is_due = time_acts && self.rare_deadline.is_some_and(|at| at <= now);
         match event {
             Event::Started => self.start(now, &mut out),
             Event::DeadlineReached => self.expire(now, &mut out),
@@ -159,8 +166,13 @@ impl Agent {
             Event::Operator { request, command } => self.obey(now, request, command, &mut out),
             Event::Terminate => self.terminate(now, &mut out),
         }
+        let settles = self.touched;
         self.settle(now, &mut out);
         self.flush(now, &mut out);
+        if !common || settles || rare_is_due {
+            self.rare_deadline = self.first_rare_deadline();
+        }
+        debug_assert_eq!(self.rare_deadline, self.first_rare_deadline(), "a rare deadline moved unseen");
         if time_acts {
             debug_assert!(
                 self.next_deadline().is_none_or(|next| next > now),
@@ -175,18 +187,26 @@ impl Agent {
         if !self.started {
             return None;
         }
-        let mine = [
+        let often = [
             self.checks.deadline(),
+            self.speaker.next_deadline(),
+            self.bfd.deadline(),
+            self.rare_deadline,
+        ];
+        often.into_iter().flatten().min()
+    }
+
+    /// The deadlines of everything that is at rest on a host that is well.
+    fn first_rare_deadline(&self) -> Option<Time> {
+        let rare = [
             self.guard.deadline(),
             self.vips.deadline(),
             self.store.deadline(),
             self.crash_loop.deadline(),
             self.admin.deadline(),
             self.stop.deadline(),
-            self.speaker.next_deadline(),
-            self.bfd.deadline(),
         ];
-        mine.into_iter().flatten().min()
+        rare.into_iter().flatten().min()
     }
 
     /// The configuration in force.
@@ -299,6 +319,9 @@ impl Agent {
             self.tell_speaker(now, anyvip_bgp::Event::DeadlineReached, out);
         }
         self.touched |= self.checks.expire(now, out);
+        if self.rare_deadline.is_none_or(|at| at > now) {
+            return;
+        }
         let (guard, vips, mut asks) = self.kernel_side(now, out);
         if [guard.deadline(), vips.deadline()].into_iter().flatten().any(|at| at <= now) {
             guard.expire(&mut asks);

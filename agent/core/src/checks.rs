@@ -310,9 +310,11 @@ impl Checks {
         self.agenda.set(id, run.schedule.deadline());
         let mut outcome = outcome;
         outcome.detail.truncate(outcome.detail.floor_char_boundary(LONGEST_DETAIL));
-        let detail = outcome.detail.clone();
         let change = run.health.take(now, outcome);
-        tell(run, &change, &detail, out);
+        if change.state.is_some() || change.errors.is_some() {
+            let detail = run.health.last().map_or("", |last| last.detail.as_str());
+            tell(run, &change, detail, out);
+        }
         change.matters
     }
 

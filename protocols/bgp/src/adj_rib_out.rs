@@ -107,6 +107,9 @@ impl AdjRibOut {
     ///
     /// RFC 4271 §9.2 leaves the order open; withdrawals go first because a wrong route hurts more than a missing one.
     pub(crate) fn fill(&mut self, batch: &mut Batch) {
+        if self.is_idle() {
+            return;
+        }
         if !self.withdraw(batch) {
             return;
         }
@@ -116,6 +119,12 @@ impl AdjRibOut {
             }
         }
         self.say_end_of_rib(batch);
+    }
+
+    /// Whether the peer knows all there is to know.
+    fn is_idle(&self) -> bool {
+        let said = self.end_of_rib.as_ref().is_none_or(BTreeSet::is_empty);
+        self.pending.is_empty() && self.again.is_empty() && said
     }
 
     /// Whether this session may carry the route at all.

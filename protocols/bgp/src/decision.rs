@@ -4,6 +4,7 @@
 //! own AS) is the caller's, or was dropped by the Adj-RIB-In already.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::wire::{AsPath, AsSegmentKind, ReceivedRoute};
@@ -54,9 +55,12 @@ pub fn select(candidates: &[Candidate<'_>], multipath: Multipath) -> Option<Sele
     keep_least(&mut left, |c| c.route.attributes.origin);
     // c) MED, only among routes of the same neighbouring AS; absent is the lowest.
     let med = |c: &Candidate<'_>| c.route.attributes.med.unwrap_or(0);
-    let beaten = |c: &Candidate<'_>, by: &Candidate<'_>| neighbor(c) == neighbor(by) && med(by) < med(c);
-    let all = left.clone();
-    left.retain(|(_, c)| !all.iter().any(|(_, other)| beaten(c, other)));
+    let mut least: BTreeMap<Option<u32>, u32> = BTreeMap::new();
+    for (_, c) in &left {
+        let least = least.entry(neighbor(c)).or_insert(u32::MAX);
+        *least = (*least).min(med(c));
+    }
+    left.retain(|(_, c)| least.get(&neighbor(c)).is_none_or(|least| med(c) <= *least));
     // d) external before internal, e) interior cost.
     keep_least(&mut left, |c| !c.external);
     keep_least(&mut left, |c| c.interior_cost);

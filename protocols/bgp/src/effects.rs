@@ -7,10 +7,13 @@ use anyvip_machine::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Codec, Message, Notification};
-use crate::{Action, ConnectionId, PeerName};
+use crate::{Action, ConnectionId};
 
 /// Every action with an end is answered within this time, or the driver has a bug.
 pub(crate) const GUARD_TIME: Duration = Duration::from_secs(10);
+
+/// A peer within the speaker: names are long to compare, and a router has thousands.
+pub(crate) type PeerNumber = u32;
 
 /// Actions, and the registers that the speaker keeps for all its peers.
 #[derive(Debug)]
@@ -18,7 +21,7 @@ pub(crate) struct Effects<'a> {
     pub(crate) now: Time,
     pub(crate) actions: &'a mut Vec<Action>,
     pub(crate) next_connection: &'a mut u64,
-    pub(crate) connections: &'a mut BTreeMap<ConnectionId, PeerName>,
+    pub(crate) connections: &'a mut BTreeMap<ConnectionId, PeerNumber>,
     pub(crate) farewells: &'a mut Vec<Farewell>,
 }
 

@@ -12,7 +12,7 @@ use crate::adj_rib_in::Changes;
 use crate::connect_retry::{RetryPolicy, is_error};
 use crate::connection::{Connection, Ending, Heard, Local};
 use crate::connections::{Connections, Initiated, Side};
-use crate::effects::{Effects, GUARD_TIME};
+use crate::effects::{Effects, GUARD_TIME, PeerNumber};
 use crate::error::Severity;
 use crate::status::{Counters, LastError, PeerView};
 use crate::wire::{Notification, Update};
@@ -22,6 +22,7 @@ use crate::{Action, ConnectionId, DownReason, PeerConfig, PeerName, PeerState, R
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PeerFsm {
     name: PeerName,
+    number: PeerNumber,
     ours: Local,
     config: PeerConfig,
     seed: Seed,
@@ -35,9 +36,16 @@ pub(crate) struct PeerFsm {
 }
 
 impl PeerFsm {
-    pub(crate) fn new(now: Time, name: PeerName, ours: Local, config: PeerConfig, seed: Seed) -> PeerFsm {
+    pub(crate) fn new(
+        now: Time,
+        (name, number): (PeerName, PeerNumber),
+        ours: Local,
+        config: PeerConfig,
+        seed: Seed,
+    ) -> PeerFsm {
         PeerFsm {
             name,
+            number,
             ours,
             config,
             seed,
@@ -165,7 +173,7 @@ impl PeerFsm {
         }
         // A peer that connects again has given up its former connection, whatever TCP still believes.
         self.close_loser(Side::Accepted, fx);
-        fx.connections.insert(connection, self.name.clone());
+        fx.connections.insert(connection, self.number);
         self.connections.accepted = Some(Connection::new(fx.now, connection, ends, self.ours, &self.config));
         self.settle(fx);
         Ok(())
@@ -464,7 +472,7 @@ impl PeerFsm {
     fn connect(&mut self, fx: &mut Effects) {
         let connection = ConnectionId::Initiated(*fx.next_connection);
         *fx.next_connection += 1;
-        fx.connections.insert(connection, self.name.clone());
+        fx.connections.insert(connection, self.number);
         self.counters.connects += 1;
         self.connections.initiated = Initiated::Connecting { connection, guard: fx.now + GUARD_TIME };
         fx.actions.push(Action::Connect {

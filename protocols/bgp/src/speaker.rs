@@ -7,7 +7,7 @@ use anyvip_machine::{Agenda, Seed, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::connection::Local;
-use crate::effects::{Effects, Farewell};
+use crate::effects::{Effects, Farewell, PeerNumber};
 use crate::peer_fsm::PeerFsm;
 use crate::status::PeerView;
 use crate::wire::Notification;
@@ -19,10 +19,12 @@ use crate::{Action, ConnectionId, Event, PeerName, SpeakerConfig};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Speaker {
     seed: Seed,
-    peers: BTreeMap<PeerName, PeerFsm>,
-    agenda: Agenda<PeerName>,
+    peers: BTreeMap<PeerNumber, PeerFsm>,
+    numbers: BTreeMap<PeerName, PeerNumber>,
+    next_number: PeerNumber,
+    agenda: Agenda<PeerNumber>,
     #[serde(with = "pairs")]
-    connections: BTreeMap<ConnectionId, PeerName>,
+    connections: BTreeMap<ConnectionId, PeerNumber>,
     farewells: Vec<Farewell>,
     next_connection: u64,
     stopped: bool,
@@ -34,6 +36,8 @@ impl Speaker {
         Speaker {
             seed,
             peers: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            next_number: 0,
             agenda: Agenda::new(),
             connections: BTreeMap::new(),
             farewells: Vec::new(),
@@ -50,14 +54,16 @@ impl Speaker {
             Event::DeadlineReached => self.deadline_reached(now, &mut actions),
             Event::Configure(config) => self.configure(now, config, &mut actions),
             Event::Wanted { peer, routes } => {
-                self.with(now, &peer, &mut actions, |fsm, fx| fsm.want(routes, fx));
+                if let Some(peer) = self.numbers.get(&peer).copied() {
+                    self.with(now, peer, &mut actions, |fsm, fx| fsm.want(routes, fx));
+                }
             }
             Event::PathDown { peer } => self.with(now, &peer, &mut actions, PeerFsm::path_down),
             Event::Stop { text } => self.stop(now, &text, &mut actions),
             Event::Connected { connection, local, remote } => {
                 let mut known = false;
-                if let Some(peer) = self.connections.get(&connection).cloned() {
-                    self.with(now, &peer, &mut actions, |fsm, fx| {
+                if let Some(peer) = self.connections.get(&connection).copied() {
+                    self.with(now, peer, &mut actions, |fsm, fx| {
                         known = fsm.connected(connection, (local, remote), fx);
                     });
                 }
@@ -99,12 +105,12 @@ impl Speaker {
 
     /// All peers, in the order of their names.
     pub fn peers(&self) -> impl Iterator<Item = PeerView<'_>> {
-        self.peers.values().map(PeerFsm::view)
+        self.numbers.values().filter_map(|number| self.peers.get(number)).map(PeerFsm::view)
     }
 
     /// The peer of this name.
     pub fn peer(&self, name: &PeerName) -> Option<PeerView<'_>> {
-        self.peers.get(name).map(PeerFsm::view)
+        self.peers.get(self.numbers.get(name)?).map(PeerFsm::view)
     }
 
     /// Whether no connection is left that this speaker still has business with, not even a NOTIFICATION that waits to
@@ -115,14 +121,14 @@ impl Speaker {
 
     fn deadline_reached(&mut self, now: Time, actions: &mut Vec<Action>) {
         let mut due = Vec::new();
-        while let Some(name) = self.agenda.due(now) {
-            due.push(name);
+        while let Some(peer) = self.agenda.due(now) {
+            due.push(peer);
         }
-        for name in due {
-            self.with(now, &name, actions, PeerFsm::deadline_reached);
-            if self.agenda.deadline(&name).is_some_and(|next| next <= now) {
-                debug_assert!(false, "{name} makes no progress");
-                self.with(now, &name, actions, PeerFsm::reset);
+        for peer in due {
+            self.with(now, peer, actions, PeerFsm::deadline_reached);
+            if self.agenda.deadline(&peer).is_some_and(|next| next <= now) {
+                debug_assert!(false, "peer {peer} makes no progress");
+                self.with(now, peer, actions, PeerFsm::reset);
             }
         }
         self.farewells.retain(|farewell| {
@@ -141,20 +147,24 @@ impl Speaker {
         }
         let ours = Local { asn: config.asn, router_id: config.router_id };
         let gone: Vec<PeerName> =
-            self.peers.keys().filter(|name| !config.peers.contains_key(*name)).cloned().collect();
+            self.numbers.keys().filter(|name| !config.peers.contains_key(*name)).cloned().collect();
         let last = Notification::cease(Notification::PEER_DECONFIGURED, None);
         for name in gone {
-            self.with(now, &name, actions, |fsm, fx| fsm.stop(&last, fx));
-            self.peers.remove(&name);
-            self.agenda.set(name, None);
+            let Some(number) = self.numbers.remove(&name) else { continue };
+            self.with(now, number, actions, |fsm, fx| fsm.stop(&last, fx));
+            self.peers.remove(&number);
+            self.agenda.set(number, None);
         }
         for (name, peer) in config.peers {
-            if self.peers.contains_key(&name) {
-                self.with(now, &name, actions, |fsm, fx| fsm.configure(ours, peer, fx));
+            if let Some(number) = self.numbers.get(&name).copied() {
+                self.with(now, number, actions, |fsm, fx| fsm.configure(ours, peer, fx));
             } else {
                 let seed = self.seed.child(&name.0);
-                self.peers.insert(name.clone(), PeerFsm::new(now, name.clone(), ours, peer, seed));
-                self.with(now, &name, actions, PeerFsm::start);
+                let number = self.next_number;
+                self.next_number += 1;
+                self.numbers.insert(name.clone(), number);
+                self.peers.insert(number, PeerFsm::new(now, (name, number), ours, peer, seed));
+                self.with(now, number, actions, PeerFsm::start);
             }
         }
     }
@@ -162,9 +172,9 @@ impl Speaker {
     fn stop(&mut self, now: Time, text: &str, actions: &mut Vec<Action>) {
         self.stopped = true;
         let last = Notification::cease(Notification::ADMINISTRATIVE_SHUTDOWN, Some(text));
-        let names: Vec<PeerName> = self.peers.keys().cloned().collect();
-        for name in names {
-            self.with(now, &name, actions, |fsm, fx| fsm.stop(&last, fx));
+        let all: Vec<PeerNumber> = self.numbers.values().copied().collect();
+        for peer in all {
+            self.with(now, peer, actions, |fsm, fx| fsm.stop(&last, fx));
         }
     }
 
@@ -176,15 +186,15 @@ impl Speaker {
         actions: &mut Vec<Action>,
     ) {
         let refused = Notification::cease(Notification::CONNECTION_REJECTED, None);
-        let at = |fsm: &&PeerFsm| fsm.is_at(ends.1);
-        let owner = self.peers.values().filter(at).min_by_key(|fsm| fsm.expects_connection());
-        let owner = owner.map(|fsm| fsm.view().name.clone());
+        let numbered = self.numbers.values().filter_map(|number| Some((*number, self.peers.get(number)?)));
+        let at = numbered.filter(|(_, fsm)| fsm.is_at(ends.1));
+        let owner = at.min_by_key(|(_, fsm)| fsm.expects_connection()).map(|(number, _)| number);
         let mut verdict = Ok(());
         match owner {
             _ if self.stopped => verdict = Err((refused, "stopped")),
             None => verdict = Err((refused, "no peer has this address")),
-            Some(name) => {
-                self.with(now, &name, actions, |fsm, fx| verdict = fsm.accepted(connection, ends, fx));
+            Some(peer) => {
+                self.with(now, peer, actions, |fsm, fx| verdict = fsm.accepted(connection, ends, fx));
             }
         }
         if let Err((last, text)) = verdict {
@@ -209,8 +219,8 @@ impl Speaker {
         actions: &mut Vec<Action>,
         act: impl FnOnce(&mut PeerFsm, &mut Effects),
     ) {
-        if let Some(name) = self.connections.get(&connection).cloned() {
-            self.with(now, &name, actions, act);
+        if let Some(peer) = self.connections.get(&connection).copied() {
+            self.with(now, peer, actions, act);
         }
     }
 
@@ -218,15 +228,20 @@ impl Speaker {
     fn with(
         &mut self,
         now: Time,
-        name: &PeerName,
+        peer: PeerNumber,
         actions: &mut Vec<Action>,
         act: impl FnOnce(&mut PeerFsm, &mut Effects),
     ) {
         let (peers, mut effects) = self.effects(now, actions);
-        if let Some(fsm) = peers.get_mut(name) {
+        if let Some(fsm) = peers.get_mut(&peer) {
+            let before = fsm.next_deadline();
             act(fsm, &mut effects);
             let next = fsm.next_deadline();
-            self.agenda.set(name.clone(), next);
+            // Most messages of a peer that is well move nothing: its next KEEPALIVE comes before its hold time ends. What
+            // was due is off the agenda.
+            if next != before || before.is_none_or(|before| before <= now) {
+                self.agenda.set(peer, next);
+            }
         }
     }
 
@@ -234,7 +249,7 @@ impl Speaker {
         &'a mut self,
         now: Time,
         actions: &'a mut Vec<Action>,
-    ) -> (&'a mut BTreeMap<PeerName, PeerFsm>, Effects<'a>) {
+    ) -> (&'a mut BTreeMap<PeerNumber, PeerFsm>, Effects<'a>) {
         let effects = Effects {
             now,
             actions,
@@ -248,11 +263,11 @@ impl Speaker {
 
 /// Connection ids cannot be keys of a JSON object, so the map is written as pairs.
 mod pairs {
-    use super::{BTreeMap, ConnectionId, PeerName};
+    use super::{BTreeMap, ConnectionId, PeerNumber};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     pub(super) fn serialize<S: Serializer>(
-        map: &BTreeMap<ConnectionId, PeerName>,
+        map: &BTreeMap<ConnectionId, PeerNumber>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         map.iter().collect::<Vec<_>>().serialize(serializer)
@@ -260,7 +275,7 @@ mod pairs {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<BTreeMap<ConnectionId, PeerName>, D::Error> {
-        Ok(Vec::<(ConnectionId, PeerName)>::deserialize(deserializer)?.into_iter().collect())
+    ) -> Result<BTreeMap<ConnectionId, PeerNumber>, D::Error> {
+        Ok(Vec::<(ConnectionId, PeerNumber)>::deserialize(deserializer)?.into_iter().collect())
     }
 }

@@ -27,18 +27,23 @@ impl<K: Ord + Clone> Agenda<K> {
 
     /// Puts `key` at `deadline`, wherever it was before; `None` takes it off.
     pub fn set(&mut self, key: K, deadline: Option<Time>) {
-        let former = match deadline {
-            Some(time) => self.by_key.insert(key.clone(), time),
-            None => self.by_key.remove(&key),
-        };
-        if former == deadline {
-            return;
-        }
-        if let Some(time) = former {
-            self.by_time.remove(&(time, key.clone()));
-        }
-        if let Some(time) = deadline {
-            self.by_time.insert((time, key));
+        match (self.by_key.get_mut(&key), deadline) {
+            (None, None) => {}
+            (Some(known), Some(time)) if *known == time => {}
+            (Some(known), Some(time)) => {
+                let former = (std::mem::replace(known, time), key);
+                self.by_time.remove(&former);
+                self.by_time.insert((time, former.1));
+            }
+            (Some(known), None) => {
+                let former = (*known, key);
+                self.by_key.remove(&former.1);
+                self.by_time.remove(&former);
+            }
+            (None, Some(time)) => {
+                self.by_key.insert(key.clone(), time);
+                self.by_time.insert((time, key));
+            }
         }
     }
 

@@ -125,6 +125,8 @@ pub struct Router {
     config: Option<RouterConfig>,
     down: BTreeSet<String>,
     sessions: BTreeMap<PeerName, SessionFacts>,
+    /// Neighbours that are told our best routes; few of many.
+    readvertised: Vec<PeerName>,
     rib: LocRib,
 }
 
@@ -136,6 +138,7 @@ impl Router {
             config: None,
             down: BTreeSet::new(),
             sessions: BTreeMap::new(),
+            readvertised: Vec::new(),
             rib: LocRib::default(),
         }
     }
@@ -148,6 +151,8 @@ impl Router {
             Event::DeadlineReached => turn.ask(anyvip_bgp::Event::DeadlineReached),
             Event::Bgp(event) => turn.ask(event),
             Event::Configure(config) => {
+                let readvertised = config.neighbours.iter().filter(|(_, neighbour)| neighbour.readvertise);
+                self.readvertised = readvertised.map(|(peer, _)| peer.clone()).collect();
                 self.config = Some(config);
                 turn.told.extend(self.sessions.keys().cloned());
                 self.configure(&mut turn);
@@ -293,15 +298,19 @@ impl Router {
                 next_hops => Action::Install { prefix, next_hops },
             });
         }
-        let told = std::mem::take(&mut turn.told);
+        let mut told = std::mem::take(&mut turn.told);
+        if changed {
+            told.extend(self.readvertised.iter().cloned());
+        }
         let Some(config) = &self.config else { return };
-        for (peer, neighbour) in &config.neighbours {
-            let due = changed && neighbour.readvertise || told.contains(peer);
-            if let (true, Some(facts)) = (due, self.sessions.get(peer)) {
-                let routes =
-                    if neighbour.readvertise { self.wanted(peer, neighbour, facts) } else { BTreeMap::new() };
-                turn.ask(anyvip_bgp::Event::Wanted { peer: peer.clone(), routes });
-            }
+        for peer in told {
+            let (Some(neighbour), Some(facts)) = (config.neighbours.get(&peer), self.sessions.get(&peer))
+            else {
+                continue;
+            };
+            let routes =
+                if neighbour.readvertise { self.wanted(&peer, neighbour, facts) } else { BTreeMap::new() };
+            turn.ask(anyvip_bgp::Event::Wanted { peer, routes });
         }
     }
 

@@ -281,9 +281,7 @@ impl World {
                     self.start_agent(node);
                 }
             }
-            What::Wake { node, process } => {
-                self.wake(node, process);
-            }
+            What::Wake { node, process } => self.wake(node, process),
         }
     }
 

@@ -195,7 +195,12 @@ impl World {
 
     /// Puts the machine's deadline into the heap, unless an earlier one is there.
     pub(super) fn arm(&mut self, node: NodeId) {
-        let Some(next) = self.next_deadline(node) else { return };
+        if let Some(next) = self.next_deadline(node) {
+            self.arm_at(node, next);
+        }
+    }
+
+    fn arm_at(&mut self, node: NodeId, next: Time) {
         let next = next.max(self.now);
         let Some(task) = self.task_mut(node) else { return };
         let busy = task.pace == Pace::Frozen || !task.inbox.is_empty();
@@ -208,36 +213,37 @@ impl World {
     }
 
     /// A wake of the heap.
-    pub(super) fn wake(&mut self, node: NodeId, process: u32) -> bool {
+    pub(super) fn wake(&mut self, node: NodeId, process: u32) {
         let now = self.now;
-        let Some(task) = self.task_mut(node).filter(|task| task.number == process) else { return false };
+        let Some(task) = self.task_mut(node).filter(|task| task.number == process) else { return };
         if task.armed != Some(now) {
-            return false;
+            return;
         }
         task.armed = None;
         if task.pace == Pace::Frozen || !task.inbox.is_empty() {
-            return false;
+            return;
         }
-        let due = self.next_deadline(node).is_some_and(|next| next <= now);
-        if due {
-            match self.node(node) {
-                Some(Node::Host(_)) => {
-                    self.agent_takes(node, Letter::Core(Box::new(anyvip_core::Event::DeadlineReached)));
-                }
-                Some(Node::Router(_)) => {
-                    self.router_takes(node, Letter::Bgp(anyvip_bgp::Event::DeadlineReached));
-                }
-                _ => {}
+        let Some(next) = self.next_deadline(node) else { return };
+        if next > now {
+            return self.arm_at(node, next);
+        }
+        match self.node(node) {
+            Some(Node::Host(_)) => {
+                self.agent_takes(node, Letter::Core(Box::new(anyvip_core::Event::DeadlineReached)));
             }
-            if let Some(next) = self.next_deadline(node).filter(|next| *next <= now) {
-                // A world that turns on the spot would hide what it found.
-                self.breach(node, format!("no progress: {next} is still due at {now}"));
-                if let Some(task) = self.task_mut(node) {
-                    task.pace = Pace::Frozen;
-                }
+            Some(Node::Router(_)) => {
+                self.router_takes(node, Letter::Bgp(anyvip_bgp::Event::DeadlineReached));
+            }
+            _ => {}
+        }
+        let Some(next) = self.next_deadline(node) else { return };
+        if next <= now {
+            // A world that turns on the spot would hide what it found.
+            self.breach(node, format!("no progress: {next} is still due at {now}"));
+            if let Some(task) = self.task_mut(node) {
+                task.pace = Pace::Frozen;
             }
         }
-        self.arm(node);
-        due
+        self.arm_at(node, next);
     }
 }
