@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyvip_bgp::PeerName;
-use anyvip_bgp::decision::{self, Candidate, Multipath};
-use anyvip_bgp::wire::{NextHop, ReceivedRoute};
+use anyvip_bgp::wire::ReceivedRoute;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Hop;
+use super::ranking::Ranking;
 
 /// More next hops than this are not used at once.
 pub const MULTIPATH_LIMIT: usize = 64;
@@ -32,7 +32,7 @@ pub struct Learned {
 /// Routes by prefix: all learned ones, the best, and the next hops in use.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LocRib {
-    learned: BTreeMap<IpNet, BTreeMap<PeerName, Learned>>,
+    learned: BTreeMap<IpNet, Ranking>,
     best: BTreeMap<IpNet, PeerName>,
     installed: BTreeMap<IpNet, Vec<Hop>>,
 }
@@ -40,17 +40,12 @@ pub struct LocRib {
 impl LocRib {
     /// Notes a route of a peer, or (`None`) that it has none to this prefix any more.
     pub fn learn(&mut self, prefix: IpNet, peer: &PeerName, route: Option<Learned>) {
-        match route {
-            Some(route) => {
-                self.learned.entry(prefix).or_default().insert(peer.clone(), route);
-            }
-            None => {
-                if let Some(routes) = self.learned.get_mut(&prefix) {
-                    routes.remove(peer);
-                    if routes.is_empty() {
-                        self.learned.remove(&prefix);
-                    }
-                }
+        if route.is_some() {
+            self.learned.entry(prefix).or_default().learn(peer, route);
+        } else if let Some(ranking) = self.learned.get_mut(&prefix) {
+            ranking.learn(peer, None);
+            if ranking.routes.is_empty() {
+                self.learned.remove(&prefix);
             }
         }
     }
@@ -60,7 +55,7 @@ impl LocRib {
         let prefixes: BTreeSet<IpNet> = self
             .learned
             .iter()
-            .filter(|(_, routes)| routes.contains_key(peer))
+            .filter(|(_, ranking)| ranking.routes.contains_key(peer))
             .map(|(prefix, _)| *prefix)
             .collect();
         for prefix in &prefixes {
@@ -71,37 +66,19 @@ impl LocRib {
 
     /// Runs the decision process for a prefix. `Some` is the new set of next hops (empty: none), `None` no change.
     pub fn choose(&mut self, prefix: IpNet) -> Option<Vec<Hop>> {
-        let routes: Vec<(&PeerName, &Learned)> = self.learned.get(&prefix).into_iter().flatten().collect();
-        let candidates: Vec<Candidate<'_>> = routes
-            .iter()
-            .map(|(_, learned)| Candidate {
-                route: &learned.route,
-                peer: learned.address,
-                router_id: learned.router_id,
-                external: learned.external,
-                interior_cost: 0,
-            })
-            .collect();
-        let multipath = Multipath { limit: MULTIPATH_LIMIT, relax: true };
-        let mut hops = Vec::new();
-        match decision::select(&candidates, multipath) {
-            Some(selection) => {
-                if let Some((peer, _)) = routes.get(selection.best) {
-                    self.best.insert(prefix, (*peer).clone());
+        let chosen = self.learned.get(&prefix).and_then(Ranking::choose);
+        let mut hops = match chosen {
+            Some((best, hops)) => {
+                if self.best.get(&prefix) != Some(best) {
+                    self.best.insert(prefix, best.clone());
                 }
-                let chosen = selection.multipath.iter().filter_map(|at| routes.get(*at));
-                hops.extend(chosen.map(|(_, learned)| Hop {
-                    address: match learned.route.next_hop {
-                        NextHop::V4(address) => IpAddr::V4(address),
-                        NextHop::V6 { global, .. } => IpAddr::V6(global),
-                    },
-                    interface: learned.interface.clone(),
-                }));
+                hops
             }
             None => {
                 self.best.remove(&prefix);
+                Vec::new()
             }
-        }
+        };
         // By next hop, not by peer: the place of a hop must not depend on how its session runs.
         hops.sort();
         hops.dedup();
@@ -114,7 +91,7 @@ impl LocRib {
 
     /// What each peer has told us of a prefix.
     pub fn learned(&self, prefix: &IpNet) -> impl Iterator<Item = (&PeerName, &Learned)> {
-        self.learned.get(prefix).into_iter().flatten()
+        self.learned.get(prefix).into_iter().flat_map(|ranking| &ranking.routes)
     }
 
     /// Next hops in use, by prefix.
@@ -126,6 +103,6 @@ impl LocRib {
     pub fn best(&self) -> impl Iterator<Item = (&IpNet, &PeerName, &Learned)> {
         self.best
             .iter()
-            .filter_map(|(prefix, peer)| Some((prefix, peer, self.learned.get(prefix)?.get(peer)?)))
+            .filter_map(|(prefix, peer)| Some((prefix, peer, self.learned.get(prefix)?.routes.get(peer)?)))
     }
 }

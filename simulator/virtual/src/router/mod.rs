@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::lab::{Lab, RouterRole};
 
 mod loc_rib;
+mod ranking;
 
 pub use loc_rib::{Learned, LocRib, MULTIPATH_LIMIT};
 

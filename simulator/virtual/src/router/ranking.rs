@@ -1,0 +1,162 @@
+//! All routes to one prefix in the order of preference, kept in order: a router with ten thousand peers cannot look at
+//! all of them for each UPDATE.
+//!
+//! MED does not order routes: it compares only those of one neighbouring AS (RFC 4271 §9.1.2.2 c). Where a route carries
+//! one, the whole Decision Process decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyvip_bgp::PeerName;
+use anyvip_bgp::decision::{self, Candidate, Multipath};
+use anyvip_bgp::wire::{NextHop, Origin};
+use serde::{Deserialize, Serialize};
+
+use super::{Hop, Learned, MULTIPATH_LIMIT};
+
+/// LOCAL_PREF of a route that carries none, and of all external ones (RFC 4271 §9.1.1).
+const DEFAULT_LOCAL_PREF: u32 = 100;
+
+/// What the Decision Process compares before it breaks ties, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Class {
+    /// The larger LOCAL_PREF is better.
+    dislike: u32,
+    path_length: usize,
+    origin: Origin,
+    internal: bool,
+}
+
+/// See the module's text.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Ranking {
+    pub(super) routes: BTreeMap<PeerName, Learned>,
+    /// Routes that carry a MED.
+    meds: usize,
+    /// For the order of next hops.
+    by_address: BTreeSet<(Class, IpAddr, Ipv4Addr, PeerName)>,
+    /// For the tie-break f) and g).
+    by_id: BTreeSet<(Class, Ipv4Addr, IpAddr, PeerName)>,
+}
+
+impl Ranking {
+    /// A peer's route, or (`None`) that it has none any more.
+    pub(super) fn learn(&mut self, peer: &PeerName, route: Option<Learned>) {
+        if let Some(former) = self.routes.remove(peer) {
+            let (class, address, id) = (class(&former), former.address, former.router_id);
+            self.meds -= usize::from(former.route.attributes.med.is_some());
+            self.by_address.remove(&(class, address, id, peer.clone()));
+            self.by_id.remove(&(class, id, address, peer.clone()));
+        }
+        if let Some(route) = route {
+            let (class, address, id) = (class(&route), route.address, route.router_id);
+            self.meds += usize::from(route.route.attributes.med.is_some());
+            self.by_address.insert((class, address, id, peer.clone()));
+            self.by_id.insert((class, id, address, peer.clone()));
+            self.routes.insert(peer.clone(), route);
+        }
+    }
+
+    /// The best route's peer, and the next hops of all that share the load.
+    pub(super) fn choose(&self) -> Option<(&PeerName, Vec<Hop>)> {
+        if self.meds > 0 {
+            return self.decide();
+        }
+        let (class, _, _, best) = self.by_id.first()?;
+        let others = self.by_address.iter().take_while(|(other, ..)| other == class);
+        let others = others.map(|(.., peer)| peer).filter(|peer| *peer != best).take(MULTIPATH_LIMIT - 1);
+        let hops = others.chain([best]).filter_map(|peer| self.routes.get(peer)).map(hop);
+        Some((best, hops.collect()))
+    }
+
+    /// The same by the whole Decision Process.
+    fn decide(&self) -> Option<(&PeerName, Vec<Hop>)> {
+        let routes: Vec<(&PeerName, &Learned)> = self.routes.iter().collect();
+        let candidates: Vec<Candidate<'_>> = routes
+            .iter()
+            .map(|(_, learned)| Candidate {
+                route: &learned.route,
+                peer: learned.address,
+                router_id: learned.router_id,
+                external: learned.external,
+                interior_cost: 0,
+            })
+            .collect();
+        let multipath = Multipath { limit: MULTIPATH_LIMIT, relax: true };
+        let selection = decision::select(&candidates, multipath)?;
+        let (best, _) = routes.get(selection.best)?;
+        let chosen = selection.multipath.iter().filter_map(|at| routes.get(*at));
+        Some((best, chosen.map(|(_, learned)| hop(learned)).collect()))
+    }
+}
+
+fn class(learned: &Learned) -> Class {
+    let attributes = &learned.route.attributes;
+    let local_pref = match learned.external {
+        true => DEFAULT_LOCAL_PREF,
+        false => attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF),
+    };
+    Class {
+        dislike: u32::MAX - local_pref,
+        path_length: attributes.as_path.length(),
+        origin: attributes.origin,
+        internal: !learned.external,
+    }
+}
+
+fn hop(learned: &Learned) -> Hop {
+    let address = match learned.route.next_hop {
+        NextHop::V4(address) => IpAddr::V4(address),
+        NextHop::V6 { global, .. } => IpAddr::V6(global),
+    };
+    Hop { address, interface: learned.interface.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyvip_bgp::wire::{AsPath, AsSegment, AsSegmentKind, PathAttributes, ReceivedRoute};
+    use anyvip_machine::Seed;
+
+    use super::*;
+
+    /// Few values each, so that ties are many.
+    fn drawn(seed: &mut Seed, peer: u64) -> Learned {
+        let length = 1 + seed.below(2);
+        let asns = (0..length).map(|_| 65_000 + seed.below(3) as u32).collect();
+        let external = seed.below(4) > 0;
+        let origin = if seed.below(3) > 0 { Origin::Igp } else { Origin::Incomplete };
+        Learned {
+            route: ReceivedRoute {
+                next_hop: NextHop::V4(Ipv4Addr::new(10, 1, 0, peer as u8)),
+                attributes: PathAttributes {
+                    origin,
+                    as_path: AsPath { segments: vec![AsSegment { kind: AsSegmentKind::Sequence, asns }] },
+                    local_pref: (!external).then(|| 90 + 10 * seed.below(3) as u32),
+                    ..PathAttributes::default()
+                },
+            },
+            address: IpAddr::from([10, 0, 0, peer as u8]),
+            router_id: Ipv4Addr::new(10, 0, 0, seed.below(5) as u8),
+            external,
+            interface: format!("eth{peer}"),
+        }
+    }
+
+    #[test]
+    fn what_is_kept_in_order_says_the_same_as_the_whole_decision_process() {
+        let mut seed = Seed::new(11);
+        let mut ranking = Ranking::default();
+        for step in 0..4000 {
+            let peer = seed.below(100);
+            let route = seed.chance(700).then(|| drawn(&mut seed, peer));
+            ranking.learn(&PeerName(format!("p{peer}")), route);
+            let sorted = |chosen: Option<(&PeerName, Vec<Hop>)>| {
+                chosen.map(|(best, mut hops)| {
+                    hops.sort();
+                    (best.clone(), hops)
+                })
+            };
+            assert_eq!(sorted(ranking.choose()), sorted(ranking.decide()), "step {step}");
+        }
+    }
+}
