@@ -103,6 +103,22 @@ impl Threshold {
         self.regions.get(region).map_or(self.fallback, |(_, position)| *position) as usize
     }
 
+    /// What [`Threshold::pick`] says of `count` living members of equal weight, without a table; 0 for none.
+    #[must_use]
+    pub fn pick_equal(count: usize, hash: u32) -> usize {
+        let (count, hash) = (count as u64, u64::from(hash));
+        let bound = |position: u64| ((position + 1) * SPACE + count / 2) / count - 1;
+        // Off by one at most, since bounds are rounded.
+        let near = hash * count / SPACE;
+        let position = match near {
+            _ if count == 0 => 0,
+            _ if hash > bound(near) => near + 1,
+            1.. if hash <= bound(near - 1) => near - 1,
+            _ => near,
+        };
+        position as usize
+    }
+
     /// Regions in order: the last hash of each, and the position of the member that takes it. Together they cover all hashes.
     pub fn regions(&self) -> impl Iterator<Item = (u32, usize)> + '_ {
         const LAST: u32 = (SPACE - 1) as u32;
@@ -178,6 +194,19 @@ mod tests {
     fn members_of_which_no_table_can_be_made_are_refused() {
         assert_eq!(Threshold::new([]), Err(WeightError::Empty));
         assert_eq!(Threshold::new([1, 0]), Err(WeightError::Zero { position: 1 }));
+    }
+
+    #[test]
+    fn equal_members_need_no_table() {
+        assert_eq!(Threshold::pick_equal(0, 5), 0);
+        for count in [1, 2, 3, 7, 8, 11, 1000] {
+            let table = Threshold::new(vec![1; count]).unwrap();
+            let edges =
+                table.regions().flat_map(|(bound, _)| [bound, bound + 1]).filter(|edge| *edge < 1 << 31);
+            for hash in edges.chain((0..1_u32 << 31).step_by(77_777_777)) {
+                assert_eq!(Threshold::pick_equal(count, hash), table.pick(hash), "{count} {hash}");
+            }
+        }
     }
 
     proptest! {

@@ -227,6 +227,12 @@ fn askable(install: &Install, flow: &Flow) -> Result<(), Error> {
     Ok(())
 }
 
+/// Processor time of this thread: unlike the clock on the wall it does not count who else uses the machine.
+fn cpu_time() -> std::time::Duration {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Into::into).unwrap_or_default()
+}
+
 /// One line to the reader, who may have gone away.
 fn say(text: &str) {
     use std::io::Write as _;

@@ -1,6 +1,6 @@
 //! `anyvip-sim hash spread`: how many of many flows each server gets, and how fast the twin says so.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyvip_ecmp::{Flow, Packet};
 use anyvip_machine::Time;
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::flows::Flows;
 use super::install::Install;
 use super::kernel::Kernel;
-use super::{Error, Router, Traffic, askable, say, say_json};
+use super::{Error, Router, Traffic, askable, cpu_time, say, say_json};
 
 /// Flows whose hashing is timed at once; they fit into the cache.
 const CHUNK: u64 = 4096;
@@ -65,10 +65,10 @@ pub(super) fn main(arguments: &Spread) -> Result<(), Error> {
     for begin in (0..count).step_by(CHUNK as usize) {
         chunk.clear();
         chunk.extend((begin..count.min(begin + CHUNK)).map(|number| Packet::Whole(flows.flow(number))));
-        let start = Instant::now();
+        let start = cpu_time();
         let hashes: Vec<u32> = chunk.iter().map(|packet| hasher.forwarded(packet)).collect();
         let picks = design.pick_all(Time::ZERO, &hashes);
-        busy += start.elapsed();
+        busy += cpu_time().saturating_sub(start);
         for pick in picks.into_iter().flatten() {
             if let Some(count) = counts.get_mut(pick as usize) {
                 *count += 1;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use anyvip_ecmp::{Addresses, Hasher, Packet, Policy, Threshold};
 use ipnet::IpNet;
 
 use super::network::PortId;
@@ -56,33 +57,16 @@ impl Flow {
     }
 }
 
-/// Which of `count` next hops a router with this seed takes: the hash is cut into equal, contiguous parts, one a hop, as
-/// the kernel does it.
+/// Which of `count` next hops a router with this seed takes: what Linux takes of as many equal ones when it hashes the 5-tuple.
 pub(super) fn choose(flow: &Flow, seed: u32, count: usize) -> usize {
-    let hash = mix(flow, seed) >> 32;
-    ((hash * count as u64) >> 32) as usize
-}
-
-fn mix(flow: &Flow, seed: u32) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut take = |octets: &[u8]| {
-        for octet in octets {
-            hash = (hash ^ u64::from(*octet)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    };
-    for address in [flow.source, flow.destination] {
-        match address {
-            IpAddr::V4(address) => take(&address.octets()),
-            IpAddr::V6(address) => take(&address.octets()),
-        }
-    }
-    take(&flow.source_port.to_be_bytes());
-    take(&flow.destination_port.to_be_bytes());
-    take(&[flow.protocol]);
-    // The high bits decide: mix them well (the finaliser of MurmurHash3).
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
+    let Some(addresses) = Addresses::new(flow.source, flow.destination) else { return 0 };
+    let packet = Packet::Whole(anyvip_ecmp::Flow {
+        addresses,
+        protocol: flow.protocol,
+        source_port: flow.source_port,
+        destination_port: flow.destination_port,
+    });
+    Threshold::pick_equal(count, Hasher::new(seed, Policy::FIVE_TUPLE).forwarded(&packet))
 }
 
 impl World {
