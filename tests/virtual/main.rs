@@ -7,4 +7,6 @@ mod hosts;
 mod lab;
 mod operators;
 mod routers;
+mod sabotage;
+mod seeds;
 mod streams;

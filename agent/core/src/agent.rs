@@ -523,7 +523,7 @@ impl Agent {
         }
         let Some(view) = self.view.take() else { return };
         let mut asks = Asks { now, store: &mut self.store, next_request: &mut self.next_request, out };
-        self.guard.pursue(&view, self.vips.need_guard(), &mut asks);
+        self.guard.pursue(&view, self.vips.need_guard(), &self.vips.addresses(), &mut asks);
         let (peers, speaker, announced) = (&self.peers, &self.speaker, &self.announced);
         // A prefix that is still wanted is another service's.
         let withdrawn = |vip: &IpAddr| {

@@ -170,11 +170,20 @@ impl ArpGuard {
         }
     }
 
-    /// Guards what needs it. `needed`: an IPv4 VIP is wanted or still there.
-    pub(crate) fn pursue(&mut self, view: &KernelView, needed: bool, asks: &mut Asks<'_>) {
+    /// Guards what needs it. `needed`: an IPv4 VIP is wanted or still there; `vips`: those of the agent.
+    pub(crate) fn pursue(
+        &mut self,
+        view: &KernelView,
+        needed: bool,
+        vips: &BTreeSet<IpAddr>,
+        asks: &mut Asks<'_>,
+    ) {
         if !needed {
             return self.restore(view, asks);
         }
+        // A VIP that is there already is answered for now: where the disk takes nothing, silence comes first.
+        let there = view.addresses.iter().any(|a| a.address.is_ipv4() && vips.contains(&a.address));
+        let cannot_write = there && asks.store.fails();
         self.restoring.clear();
         for (index, uplink) in &mut self.uplinks {
             let Some(link) = view.links.get(index) else { continue };
@@ -197,7 +206,7 @@ impl ArpGuard {
                     generation
                 }
             };
-            if asks.store.holds(generation) && uplink.attempt.ready() {
+            if (asks.store.holds(generation) || cannot_write) && uplink.attempt.ready() {
                 let change = KernelRequest::SetArp { interface: *index, ignore: 1, announce: 2 };
                 asks.kernel(&mut uplink.attempt, change);
             }

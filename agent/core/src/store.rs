@@ -55,6 +55,11 @@ impl Store {
         self.written >= generation
     }
 
+    /// Whether nothing can be written for now.
+    pub(crate) fn fails(&self) -> bool {
+        self.failure.is_some()
+    }
+
     /// Whether everything is on disk.
     pub(crate) fn clean(&self) -> bool {
         !self.dirty && self.in_flight.is_none()

@@ -41,6 +41,8 @@ pub(crate) enum Command {
     /// Which server a flow lands on, how flows spread, what a change does to them: by the kernel's own arithmetic.
     #[command(subcommand)]
     Hash(hash::Command),
+    /// Run many seeds of the virtual lab under random faults, with every invariant checked.
+    Sweep(Sweep),
     /// Run one node's role inside an existing network namespace or container.
     Node(Node),
     /// Live through a recording of a real agent (anyvip run --record) again.
@@ -130,4 +132,32 @@ pub(crate) struct Node {
     pub(crate) orders: bool,
     #[arg(long, hide = true)]
     pub(crate) run_dir: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Sweep {
+    /// How many seeds.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) seeds: u64,
+    /// The first of them [default: taken from the clock, and said].
+    #[arg(long, value_name = "S")]
+    pub(crate) first: Option<u64>,
+    /// Exactly so many hosts [default: drawn from the seed, 1 to 24].
+    #[arg(long, value_name = "H", value_parser = clap::value_parser!(u32).range(1..=16_000))]
+    pub(crate) hosts: Option<u32>,
+    /// Virtual time under faults, before everything is healed.
+    #[arg(long, value_name = "T", default_value = "10m", value_parser = anyvip_virtual::duration::parse)]
+    pub(crate) time: Duration,
+    /// Seeds at once [default: one a core].
+    #[arg(long, value_name = "J")]
+    pub(crate) jobs: Option<usize>,
+    /// Run this one seed and say everything about it.
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "first", "jobs"])]
+    pub(crate) replay: Option<u64>,
+    /// Write every event of the replayed seed here.
+    #[arg(long, value_name = "FILE", requires = "replay")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Leave the plan of a failing seed as it is; do not make it small.
+    #[arg(long)]
+    pub(crate) whole: bool,
 }

@@ -7,6 +7,7 @@
 //!   `service`, `replay`.
 //! - `bench`: a lab built: one child process a node, each in a namespace of its own, and the cables between them.
 //! - `play`: a scenario played on a bench; `report`, `journal`: for people, for programs.
+//! - `sweep`: many seeds of the virtual lab under random faults.
 //! - `virtual_lab`: the same scenarios in virtual time; `words`: what both backends say.
 //! - `node`: what happens inside a node: its network, its role, the orders of the lab (`control`).
 //! - `traffic`: the client's flows.
@@ -39,6 +40,7 @@ mod rootless;
 mod run;
 mod service;
 mod status;
+mod sweep;
 mod traffic;
 mod up;
 mod virtual_lab;
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
             if arguments.detach { node::detach(&options) } else { node::main(options) }
         }
         cli::Command::Replay(arguments) => replay::main(&arguments),
+        cli::Command::Sweep(arguments) => sweep::main(&arguments),
         cli::Command::Service { name, http, tcp, udp } => {
             service::main(&name, ServicePorts { http, tcp, udp })
         }

@@ -6,6 +6,8 @@
 //! - [`scenario`]: traffic and steps, read from YAML and checked against the lab before anything starts.
 //! - [`router`]: the embedded router, a machine like all others.
 //! - [`world`]: hosts with the real agent, routers, cables and people in virtual time; the virtual backend.
+//! - [`checker`]: the invariants, checked while a world or a lab runs; [`sweep`]: swarms of faults from seeds.
+//! - [`study`]: what a whole fleet goes through when something dies.
 //! - [`observation`]: what was seen, and the verdict on each expectation.
 //! - [`replay`]: a recording of a real agent, played again through the same core.
 //! - [`diagnostic`], [`yaml`]: all errors of a file at once, each with its line and column.
@@ -13,6 +15,7 @@
 //! Nothing here touches the world: text comes in, values go out. The namespace backend is in the crate `anyvip-sim`.
 #![forbid(unsafe_code)]
 
+pub mod checker;
 pub mod diagnostic;
 pub mod duration;
 pub mod lab;
@@ -20,5 +23,7 @@ pub mod observation;
 pub mod replay;
 pub mod router;
 pub mod scenario;
+pub mod study;
+pub mod sweep;
 pub mod world;
 pub mod yaml;

@@ -73,6 +73,21 @@ fn a_new_uplink_that_cannot_be_guarded_withholds_after_one_guard_period() {
 }
 
 #[test]
+fn a_new_uplink_is_silenced_although_the_disk_is_full_because_the_vip_is_there_already() {
+    let mut world = running();
+    world.disk_full = true;
+    world.view.links.insert(ETH1, link("eth1"));
+    world.view.addresses.push(address(ETH1, "10.0.2.11/24"));
+    world.view.routes.push(route("0.0.0.0/0", 100, Some("10.0.2.1"), ETH1));
+    world.show();
+    world.until("guarded", secs(2), |w| w.view.links[&ETH1].settings.arp_ignore == 1);
+    assert!(!world.disk.as_ref().unwrap().arp.contains_key("eth1"), "its values could not be written");
+    world.disk_full = false;
+    world.until("written", secs(40), |w| w.disk.as_ref().unwrap().arp.contains_key("eth1"));
+    assert_eq!(world.disk.as_ref().unwrap().arp["eth1"].ignore, 0, "as they were before the guard");
+}
+
+#[test]
 fn an_interface_that_leads_to_a_peer_is_an_uplink_and_a_dummy_is_not() {
     let mut view = kernel_view();
     view.links.insert(DUMMY, link("dummy0"));

@@ -149,13 +149,7 @@ impl Fabric {
 
     fn add_host(&self, world: &mut World, host: u32, tors: &[NodeId]) {
         let name = format!("h{host}");
-        let links: Vec<(u32, u32, IpAddr, IpAddr)> = self
-            .tors_of(host)
-            .map(|(uplink, tor)| {
-                let (router, own) = self.host_link(host, uplink);
-                (uplink, tor, router, own)
-            })
-            .collect();
+        let links = self.links_of(host);
         let plan = HostPlan {
             config: Arc::from(self.host_config(host, &links)),
             gateways: links.iter().map(|(_, _, router, _)| *router).collect(),
@@ -169,6 +163,21 @@ impl Fabric {
             let b = world.add_port(id, &format!("eth{uplink}"), vec![pair(own)]);
             world.add_link([a, b], self.impairment);
         }
+    }
+
+    /// The configuration file of a host.
+    pub fn config_of(&self, host: u32) -> String {
+        self.host_config(host, &self.links_of(host))
+    }
+
+    /// Uplink, router, the router's address, the host's.
+    fn links_of(&self, host: u32) -> Vec<(u32, u32, IpAddr, IpAddr)> {
+        self.tors_of(host)
+            .map(|(uplink, tor)| {
+                let (router, own) = self.host_link(host, uplink);
+                (uplink, tor, router, own)
+            })
+            .collect()
     }
 
     /// The configuration file of a host, with its links as (uplink, router, the router's address, its own).

@@ -21,7 +21,8 @@ use super::{Node, NodeId, World};
 pub enum Fault {
     /// SIGKILL for the agent; its kernel closes the connections.
     KillAgent { host: NodeId },
-    /// The agent again (the service manager's work); nothing if one runs or the host has no power.
+    /// The agent again (the service manager's work); nothing if one runs, the host has no power,
+    /// or somebody stopped it on purpose.
     StartAgent { host: NodeId },
     /// The host loses power: no FIN, no RST, and everything in its kernel is gone.
     PowerOff { host: NodeId },
@@ -99,7 +100,11 @@ impl World {
         let now = self.now;
         match fault {
             Fault::KillAgent { host } => self.kill_agent(host, Ended::Killed),
-            Fault::StartAgent { host } => self.start_agent(host),
+            Fault::StartAgent { host } => {
+                if self.host_mut(host).is_some_and(|host| host.wanted) {
+                    self.start_agent(host);
+                }
+            }
             Fault::PowerOff { host } => self.power_off(host),
             Fault::PowerOn { host, state } => self.power_on(host, state),
             Fault::Freeze { node } => self.set_pace(node, Pace::Frozen),
@@ -229,6 +234,7 @@ impl World {
         match self.nodes.get_mut(node.0 as usize) {
             Some(Node::Host(host)) => {
                 host.powered = false;
+                host.start_after = None;
                 if host.process.take().is_some() {
                     host.ended = Some((now, Ended::Killed));
                 }

@@ -18,6 +18,7 @@ use super::kernel::{Kernel, Settings};
 use super::operator::Intention;
 use super::process::{Letter, Task};
 use super::queue::What;
+use super::sabotage::Sabotage;
 use super::service::{Answer, Service};
 use super::{Node, NodeId, NoteKind, World};
 
@@ -104,9 +105,17 @@ pub(super) struct Process {
     /// When the agent is shown the kernel side next.
     pub(super) show_at: Option<Time>,
     requests: BTreeMap<RequestId, Command>,
+    /// It has been shown the kernel side.
+    shown: bool,
 }
 
 impl Process {
+    /// What its driver keeps for it.
+    pub(super) fn kept(&self) -> usize {
+        let Process { task, probes, working, requests, .. } = self;
+        task.inbox.len() + task.connections.len() + probes.len() + *working as usize + requests.len()
+    }
+
     fn local(&self, now: Time) -> Time {
         Time::ZERO + now.since(self.began)
     }
@@ -155,6 +164,10 @@ pub struct Host {
     pub intentions: BTreeMap<ServiceName, Intention>,
     /// Whether an agent shall run.
     pub wanted: bool,
+    /// How its driver is broken on purpose.
+    pub(super) sabotage: Option<Sabotage>,
+    /// Answers that a broken driver keeps.
+    pub(super) leaked: usize,
     pub(super) start_after: Option<Duration>,
     pub(super) next_request: u64,
     /// Answers to operators, oldest first, the last 64.
@@ -181,6 +194,8 @@ impl Host {
             ended: None,
             intentions: BTreeMap::new(),
             wanted: true,
+            sabotage: None,
+            leaked: 0,
             start_after: None,
             next_request: 0,
             replies: Vec::new(),
@@ -305,6 +320,7 @@ impl World {
             interests: Vec::new(),
             show_at: None,
             requests: BTreeMap::new(),
+            shown: false,
         }));
         host.config_since = now;
         let view = host.kernel.view(&[]);
@@ -312,14 +328,17 @@ impl World {
         self.deliver(node, number, Letter::Core(Box::new(Event::KernelView(view))));
     }
 
-    /// SIGKILL.
+    /// SIGKILL, or its own end. Whoever waited for that to start a new one does so.
     pub(super) fn kill_agent(&mut self, node: NodeId, how: Ended) {
         let now = self.now;
         let Some(number) = self.task(node).map(|task| task.number) else { return };
         self.close_all(node, number);
-        if let Some(host) = self.host_mut(node) {
-            host.process = None;
-            host.ended = Some((now, how));
+        let Some(host) = self.host_mut(node) else { return };
+        host.process = None;
+        host.ended = Some((now, how));
+        let start = host.starts;
+        if let Some(pause) = host.start_after.take() {
+            self.queue.push(now + pause, What::Start { node, start });
         }
     }
 
@@ -334,6 +353,16 @@ impl World {
         let Some(process) = host.process.as_mut() else { return };
         let number = process.task.number;
         let local = process.local(self.now);
+        let event = match host.sabotage {
+            None => event,
+            Some(how) => {
+                host.leaked +=
+                    usize::from(how == Sabotage::Leaks && matches!(event, Event::ProbeFinished { .. }));
+                let Some(event) = how.bend(event, process.shown) else { return };
+                event
+            }
+        };
+        process.shown |= matches!(event, Event::KernelView(_));
         self.trace.begin(self.now, node, &event);
         let actions = process.agent.handle(local, event);
         self.trace.end(&actions);
@@ -374,7 +403,14 @@ impl World {
             Action::Bgp(Bgp::Connect { connection, remote, .. }) => {
                 self.connect(node, number, connection, &remote);
             }
-            Action::Bgp(Bgp::Send { connection, bytes }) => self.write(node, connection, bytes),
+            Action::Bgp(Bgp::Send { connection, bytes }) => {
+                let drops =
+                    self.host_mut(node).and_then(|host| host.sabotage).is_some_and(|how| how.drops(&bytes));
+                if drops {
+                    return self.deliver(node, number, Letter::Bgp(anyvip_bgp::Event::Sent { connection }));
+                }
+                self.write(node, connection, bytes);
+            }
             Action::Bgp(Bgp::Close { connection }) => self.close(node, connection),
             Action::Bgp(fact) => self.breach(node, format!("a fact left the agent: {fact:?}")),
             // No cable of this world carries BFD: sessions stay Down, which closes no BGP session that was not guarded.
@@ -392,13 +428,7 @@ impl World {
             }
             Action::Reply { request, reply } => self.answered(node, number, request, reply),
             Action::Record(fact) => self.note(node, NoteKind::Fact, || format!("{fact:?}")),
-            Action::Exit { code } => {
-                self.kill_agent(node, Ended::Exit(code));
-                let pause = self.host_mut(node).and_then(|host| host.start_after.take());
-                if let (Some(pause), Some(start)) = (pause, self.host_mut(node).map(|host| host.starts)) {
-                    self.queue.push(self.now + pause, What::Start { node, start });
-                }
-            }
+            Action::Exit { code } => self.kill_agent(node, Ended::Exit(code)),
         }
     }
 
@@ -463,7 +493,8 @@ impl World {
                 if !lands {
                     return;
                 }
-                let result = host.kernel.apply(&change);
+                let skips = host.sabotage.is_some_and(|how| how.skips(&change));
+                let result = if skips { Ok(()) } else { host.kernel.apply(&change) };
                 if result.is_ok() {
                     self.kernel_changed(node, false);
                 }

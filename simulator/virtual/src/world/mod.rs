@@ -47,6 +47,7 @@ mod operator;
 mod process;
 mod queue;
 mod router_node;
+mod sabotage;
 mod service;
 mod stream;
 mod trace;
@@ -62,6 +63,7 @@ pub use network::{Impairment, Link, LinkId, Network, Port, PortId};
 pub use operator::{Intention, Operation};
 pub use process::Pace;
 pub use router_node::{RouterNode, RouterPlan};
+pub use sabotage::Sabotage;
 pub use service::{Condition, Probing, Service};
 pub use trace::{TraceHash, Tracing};
 

@@ -41,6 +41,8 @@ pub struct Intention {
     pub since: Time,
     /// The agent has said that it is done and on disk. Until then a crash may undo it.
     pub acknowledged: bool,
+    /// The request that wants it.
+    pub(super) by: RequestId,
 }
 
 impl World {
@@ -85,7 +87,11 @@ impl World {
             }
             Operation::Start => {
                 if let Some(host) = self.host_mut(node) {
-                    host.wanted = true;
+                    let ends = !std::mem::replace(&mut host.wanted, true) && host.process.is_some();
+                    if ends {
+                        // A service manager starts it as soon as the old one has ended.
+                        host.start_after = Some(Duration::ZERO);
+                    }
                 }
                 self.start_agent(node);
             }
@@ -107,7 +113,8 @@ impl World {
         let names: Vec<ServiceName> = match (host.agent(), host.load(&host.disk.read())) {
             (Some(agent), _) => agent.config().services.keys().cloned().collect(),
             (None, Ok(config)) => config.services.into_keys().collect(),
-            (None, Err(_)) => Vec::new(),
+            // The state file can be written whatever the configuration says.
+            (None, Err(_)) => host.intentions.keys().cloned().collect(),
         };
         if let Some((service, drained)) = drains(&command) {
             for name in names.into_iter().filter(|name| service.as_ref().is_none_or(|wanted| wanted == name))
@@ -115,7 +122,8 @@ impl World {
                 let same = host.intentions.get(&name).is_some_and(|known| known.drained == drained);
                 if !same {
                     let acknowledged = false;
-                    host.intentions.insert(name, Intention { drained, since: now, acknowledged });
+                    let intention = Intention { drained, since: now, acknowledged, by: request };
+                    host.intentions.insert(name, intention);
                 }
             }
         }
@@ -169,7 +177,8 @@ impl World {
         if let (true, Some((service, drained))) = (reply.done, drains(&command)) {
             for (name, intention) in &mut host.intentions {
                 let meant = service.as_ref().is_none_or(|wanted| wanted == name);
-                intention.acknowledged |= meant && intention.drained == drained;
+                let newest = intention.by <= request && intention.drained == drained;
+                intention.acknowledged |= meant && newest;
             }
         }
         host.replies.push((now, request, reply));

@@ -24,6 +24,9 @@ const READ_LIMIT: usize = 64 * 1024;
 /// A neighbour that does not answer at all: the kernel gives up on its hardware address.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 
+/// A half-open connection that nobody confirms is given up after this (Linux: five SYN-ACKs).
+const SYN_RECEIVED: Duration = Duration::from_secs(63);
+
 /// One stream; an id is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StreamId {
@@ -413,6 +416,7 @@ impl World {
             end.connection = ConnectionId::Accepted(id.number());
             end.state = EndState::Opening;
         }
+        self.queue.push(self.now + SYN_RECEIVED, What::ConnectTimeout { stream: id });
         self.enqueue(id, 1, Segment::SynAck);
     }
 
@@ -490,6 +494,13 @@ impl World {
         let Some(end) = self.streams.get(id).and_then(|stream| stream.end(0)) else { return };
         if end.state == EndState::Asking {
             self.end_with(id, 0, failure(FailureKind::Unreachable, "no route to host"));
+        }
+        let over = |end: &End| matches!(end.state, EndState::Closed | EndState::Vanished);
+        if let Some([asker, answerer]) = self.streams.get(id).map(|stream| &stream.ends)
+            && over(asker)
+            && answerer.state == EndState::Opening
+        {
+            self.end_with(id, 1, failure(FailureKind::TimedOut, "connection timed out"));
         }
     }
 

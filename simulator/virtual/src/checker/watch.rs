@@ -1,0 +1,654 @@
+//! Looks at a world and tells the checker: the host's own side after each event that touched it, everything each virtual
+//! second, and both ends of every session at quiet points.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyvip_bgp::wire::{Family, NextHop, ReceivedRoute};
+use anyvip_bgp::{PeerName, PeerState, RouteAttributes};
+use anyvip_core::config::{Check, Config, OnFailure, Service, Standing};
+use anyvip_machine::Time;
+use ipnet::IpNet;
+
+use super::facts::{Admin, MachineFacts, PeerFacts, RouterFacts, VipFacts};
+use super::rules::{self, GUARD_PERIOD};
+use super::{Checker, Invariant, Place, Violation};
+use crate::router::MULTIPATH_LIMIT;
+use crate::world::{Host, LinkId, NodeId, Pace, PortId, RouterNode, World};
+
+/// From look to look at everything.
+const LOOK: Duration = Duration::from_secs(1);
+/// From weighing to weighing; writing a machine out costs more than looking at it.
+const WEIGH: Duration = Duration::from_secs(60);
+/// A change of ARP values or links by somebody else is excused this long.
+const EXCUSED: Duration = Duration::from_secs(2 * GUARD_PERIOD.as_secs() + 1);
+/// A kernel that refused is asked again within this.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(32);
+/// Octets of an agent's state: itself, and for each address towards each peer.
+const AGENT_SIZE: (usize, usize) = (24 * 1024, 4 * 1024);
+/// Octets of a router's state: itself, and for each address of each neighbour.
+const ROUTER_SIZE: (usize, usize) = (16 * 1024, 6 * 1024);
+/// What waits for one agent: probes, kernel and disk, connections, requests.
+const MOST_BACKLOG: usize = 160;
+/// Events that one machine may take in a second.
+const MOST_EVENTS: u64 = 2000;
+/// Router's places have peers from this number on.
+const AT_ROUTER: u32 = 1 << 16;
+
+/// A session as it is cabled.
+#[derive(Clone, Debug)]
+struct Pair {
+    /// The router, by the name that the host's configuration has for it.
+    peer: PeerName,
+    router: NodeId,
+    /// The host, by the name that the router's configuration has for it.
+    neighbour: PeerName,
+    interface: String,
+    /// The host's end.
+    port: PortId,
+    links: Vec<LinkId>,
+}
+
+/// What is remembered of one host.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    pairs: Vec<Pair>,
+    /// Uplinks as last seen: index, with a signal, guarded.
+    uplinks: Vec<(u32, bool, bool)>,
+    /// Somebody else changed ARP values or links, or the agent began.
+    meddled: Time,
+    /// Views may be older than that until then; the kernel may not have been asked again.
+    blind_until: Time,
+    /// When it last did not run at its pace.
+    paused: Time,
+}
+
+/// See the module's text.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    checker: Checker,
+    hosts: BTreeMap<NodeId, Known>,
+    clear_since: BTreeMap<(NodeId, u32), Time>,
+    next_look: Time,
+    next_weighing: Time,
+    breaches: usize,
+    events: u64,
+    sizes: (usize, usize),
+}
+
+impl Watch {
+    /// Looks at who is cabled to whom. The world must have been started.
+    pub fn new(world: &World) -> Watch {
+        let mut hosts: BTreeMap<NodeId, Known> =
+            world.hosts().map(|(id, _)| (id, Known::default())).collect();
+        for (router, node) in world.routers() {
+            for (neighbour, config) in &node.plan.config.neighbours {
+                let port = world.network().owner(config.address);
+                let host = port.and_then(|port| world.network().port(port)).map(|port| port.node);
+                let (Some(port), Some(host)) = (port, host) else { continue };
+                let peer = world.host(host).and_then(|host| peer_at(world, host, router));
+                let (Some(peer), Some(known)) = (peer, hosts.get_mut(&host)) else { continue };
+                let own = world.network().find_port(router, &config.interface);
+                let link = |port: PortId| world.network().port(port)?.link.map(|(link, _)| link);
+                let mut links: Vec<LinkId> = own.and_then(link).into_iter().chain(link(port)).collect();
+                links.dedup();
+                let (neighbour, interface) = (neighbour.clone(), config.interface.clone());
+                known.pairs.push(Pair { peer, router, neighbour, interface, port, links });
+            }
+        }
+        Watch {
+            checker: Checker::default(),
+            hosts,
+            clear_since: BTreeMap::new(),
+            next_look: Time::ZERO + LOOK,
+            next_weighing: Time::ZERO + WEIGH,
+            breaches: 0,
+            events: 0,
+            sizes: (0, 0),
+        }
+    }
+
+    /// Lets one thing happen, not after `limit`, and looks at what it touched; false when nothing is left to happen.
+    pub fn step(&mut self, world: &mut World, limit: Time) -> bool {
+        let until = limit.min(self.next_look);
+        match world.step(until) {
+            Some(turn) => {
+                let touched = turn.touched.clone();
+                for node in touched {
+                    if let Some(host) = world.host(node) {
+                        self.host(world.now(), node, host, world);
+                    }
+                }
+                if world.breaches().len() > self.breaches {
+                    self.contracts(world);
+                }
+                true
+            }
+            None if until == limit => false,
+            None => {
+                world.run_until(until);
+                self.look(world);
+                true
+            }
+        }
+    }
+
+    /// Everything, now.
+    pub fn look(&mut self, world: &World) {
+        let now = world.now();
+        self.next_look = now + LOOK;
+        self.contracts(world);
+        self.turning(world);
+        let quiet = world.quiet();
+        let mut hosts = std::mem::take(&mut self.hosts);
+        for (node, known) in &mut hosts {
+            let Some(host) = world.host(*node) else { continue };
+            self.notice(now, known, host);
+            self.host_side(now, *node, known, host, world);
+            self.sessions(now, *node, known, host, world, quiet);
+            self.deadline(now, *node, host);
+        }
+        self.hosts = hosts;
+        if now >= self.next_weighing {
+            self.next_weighing = now + WEIGH;
+            self.weigh(world);
+        }
+    }
+
+    /// What was found so far.
+    pub fn violations(&self) -> &[Violation] {
+        self.checker.violations()
+    }
+
+    /// Rules that have been asked.
+    pub fn looks(&self) -> u64 {
+        self.checker.looks()
+    }
+
+    /// The largest agent and the largest router seen, octets.
+    pub fn sizes(&self) -> (usize, usize) {
+        self.sizes
+    }
+
+    /// A bound has passed.
+    pub fn overdue(&mut self, world: &World, pending: &str) {
+        let place = Place { node: u32::MAX, peer: 0, vip: None };
+        self.checker.wrong(world.now(), place, Invariant::Recovery, pending.to_owned());
+    }
+
+    /// What is still missing after everything was healed.
+    pub fn pending(&self, world: &World, most: usize) -> Vec<String> {
+        let mut missing = Vec::new();
+        for (node, known) in &self.hosts {
+            let Some(host) = world.host(*node) else { continue };
+            let Some(config) = host.agent().map(|agent| agent.config()) else {
+                if host.wanted {
+                    missing.push(format!("{}: no agent runs", host.name));
+                }
+                continue;
+            };
+            for (name, service) in &config.services {
+                for vip in &service.vips {
+                    let facts = vip_facts(world.now(), known, host, config, name, *vip);
+                    for (pair, number) in known.pairs.iter().zip(0..) {
+                        if !service.peers.contains(&pair.peer) {
+                            continue;
+                        }
+                        let peer = peer_facts(host, config, name, *vip, pair, world);
+                        let router = self.router_facts(world, *node, number, pair, host, *vip);
+                        let what = rules::not_recovered(&facts, &peer, router.as_ref());
+                        if let Some(what) = what {
+                            missing.push(format!("{}: {vip} {what} ({})", host.name, pair.peer));
+                        }
+                        if missing.len() >= most {
+                            return missing;
+                        }
+                    }
+                }
+            }
+        }
+        missing
+    }
+
+    fn contracts(&mut self, world: &World) {
+        for breach in world.breaches().iter().skip(self.breaches) {
+            let place = Place { node: breach.node.0, peer: 0, vip: None };
+            let text = format!("{}: {}", world.name(breach.node), breach.text);
+            self.checker.wrong(breach.at, place, Invariant::Progress, text);
+        }
+        self.breaches = world.breaches().len();
+    }
+
+    fn turning(&mut self, world: &World) {
+        let events = world.events();
+        let machines = world.nodes().count() as u64;
+        let facts = MachineFacts {
+            events: events - self.events,
+            most_events: machines * MOST_EVENTS,
+            most_size: usize::MAX,
+            most_backlog: usize::MAX,
+            ..MachineFacts::default()
+        };
+        self.events = events;
+        let place = Place { node: u32::MAX, peer: 0, vip: None };
+        self.checker.machine(world.now(), place, &facts, &|| "the whole lab:".to_owned());
+    }
+
+    /// Notices what somebody else changed.
+    fn notice(&mut self, now: Time, known: &mut Known, host: &Host) {
+        let before = std::mem::take(&mut known.uplinks);
+        known.uplinks = host
+            .kernel
+            .uplinks()
+            .map(|(index, link)| (index, link.up && link.carrier, host.kernel.arp_guarded(index)))
+            .collect();
+        let lost = |(index, up, guarded): &(u32, bool, bool)| {
+            let was = before.iter().find(|(other, ..)| other == index);
+            was.is_none_or(|(_, was_up, was_guarded)| was_up != up || *was_guarded && !guarded)
+        };
+        if known.uplinks.iter().any(lost) || host.began().is_none() {
+            known.meddled = now;
+        }
+        if let Some(began) = host.began() {
+            known.meddled = known.meddled.max(began);
+        }
+        if host.pace() != Some(Pace::Running) {
+            known.paused = now;
+        }
+        if !host.kernel.view_lag.is_zero() {
+            known.blind_until = now + host.kernel.view_lag + LOOK;
+        }
+        if host.kernel.refuses.is_some() {
+            known.blind_until = known.blind_until.max(now + LONGEST_BACK_OFF);
+        }
+    }
+
+    fn host(&mut self, now: Time, node: NodeId, host: &Host, world: &World) {
+        let Some(mut known) = self.hosts.remove(&node) else { return };
+        self.notice(now, &mut known, host);
+        self.host_side(now, node, &known, host, world);
+        self.hosts.insert(node, known);
+    }
+
+    /// What one host decides, against what is true there.
+    fn host_side(&mut self, now: Time, node: NodeId, known: &Known, host: &Host, world: &World) {
+        let Some(agent) = host.agent() else { return self.checker.nothing_runs(node.0) };
+        let config = agent.config();
+        for (name, service) in &config.services {
+            for vip in &service.vips {
+                let facts = vip_facts(now, known, host, config, name, *vip);
+                let place = Place { node: node.0, peer: 0, vip: Some(*vip) };
+                self.checker.vip(now, place, &facts, &|| format!("{}: {vip}", host.name));
+                for (pair, number) in known.pairs.iter().zip(0..) {
+                    let peer = peer_facts(host, config, name, *vip, pair, world);
+                    let place = Place { peer: number, ..place };
+                    let name = || format!("{}: {vip} towards {}", host.name, pair.peer);
+                    self.checker.peer(now, place, &facts, &peer, &name);
+                }
+            }
+        }
+    }
+
+    /// Both ends of the sessions of one host.
+    fn sessions(&mut self, now: Time, node: NodeId, known: &Known, host: &Host, world: &World, quiet: bool) {
+        for (pair, number) in known.pairs.iter().zip(0..) {
+            let clear = clear(world, host, pair) && now >= known.blind_until;
+            let since = self.clear_since.entry((node, number)).or_insert(now);
+            if !clear {
+                *since = now + LOOK;
+            }
+            let whole = Place { node: node.0, peer: AT_ROUTER + number, vip: None };
+            let Some(config) = host.agent().map(|agent| agent.config()) else {
+                self.without_agent(now, whole, number, pair, host, world);
+                continue;
+            };
+            self.checker.gone(whole);
+            for (name, service) in &config.services {
+                for vip in &service.vips {
+                    let facts = vip_facts(now, known, host, config, name, *vip);
+                    let peer = peer_facts(host, config, name, *vip, pair, world);
+                    let Some(router) = self.router_facts(world, node, number, pair, host, *vip) else {
+                        continue;
+                    };
+                    let place = Place { node: node.0, peer: AT_ROUTER + number, vip: Some(*vip) };
+                    let name = || format!("{}: {vip} towards {}", host.name, pair.peer);
+                    self.checker.router(now, place, (&facts, &peer, &router), &name);
+                    if quiet && world.faults().is_empty() {
+                        self.checker.quiet(now, place, &peer, &router, &name);
+                    }
+                }
+            }
+            self.nothing_else(now, node, number, pair, host, config);
+        }
+    }
+
+    /// Whatever a router still knows of a host without an agent.
+    fn without_agent(
+        &mut self,
+        now: Time,
+        place: Place,
+        number: u32,
+        pair: &Pair,
+        host: &Host,
+        world: &World,
+    ) {
+        let Some(router) = world.router(pair.router) else { return };
+        let heard = received(router, pair).is_some_and(|routes| !routes.is_empty());
+        let facts = RouterFacts {
+            able: able_router(router),
+            heard,
+            hold_time: router.plan.config.hold_time,
+            clear: self.is_clear(now, NodeId(place.node), number),
+            ..RouterFacts::default()
+        };
+        let vip = VipFacts {
+            vip: IpAddr::from([0, 0, 0, 0]),
+            present: true,
+            guarded: None,
+            healthy: None,
+            detection: Duration::ZERO,
+            depreferences: false,
+            admin: Admin::Enabled,
+            able: false,
+            wanted: host.wanted,
+            untouched: false,
+        };
+        let name = || format!("{}: what it announced to {}", host.name, pair.peer);
+        self.checker.router(now, place, (&vip, &PeerFacts::default(), &facts), &name);
+    }
+
+    /// Nothing but its own addresses is announced: a host is no transit.
+    fn nothing_else(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        number: u32,
+        pair: &Pair,
+        host: &Host,
+        config: &Config,
+    ) {
+        let own = |prefix: &IpNet| config.services.values().any(|s| s.vips.contains(&prefix.addr()));
+        let told = host.agent().and_then(|agent| agent.announcements().get(&pair.peer));
+        if let Some(prefix) = told.into_iter().flatten().map(|(prefix, _)| prefix).find(|p| !own(p)) {
+            let place = Place { node: node.0, peer: AT_ROUTER + number, vip: Some(prefix.addr()) };
+            let text = format!("{}: {prefix} is announced and is nothing of its own", host.name);
+            self.checker.wrong(now, place, Invariant::AddressBehindAnnouncement, text);
+        }
+    }
+
+    fn deadline(&mut self, now: Time, node: NodeId, host: &Host) {
+        let Some(agent) = host.agent() else { return };
+        let running = host.pace() == Some(Pace::Running);
+        let local = host.agent_time(now).unwrap_or(Time::ZERO);
+        let overdue = agent
+            .next_deadline()
+            .filter(|_| running)
+            .map_or(Duration::ZERO, |next| if next < local { local.since(next) } else { Duration::ZERO });
+        let bugs = agent.speaker().peers().map(|peer| peer.counters.bugs).sum();
+        let facts = MachineFacts {
+            overdue,
+            bugs,
+            most_events: u64::MAX,
+            most_size: usize::MAX,
+            backlog: if running { host.backlog() } else { 0 },
+            most_backlog: MOST_BACKLOG,
+            ..MachineFacts::default()
+        };
+        let place = Place { node: node.0, peer: 0, vip: None };
+        self.checker.machine(now, place, &facts, &|| format!("{}:", host.name));
+    }
+
+    /// Writes every machine out and looks how long that is.
+    fn weigh(&mut self, world: &World) {
+        let now = world.now();
+        let mut whole = Vec::new();
+        for (node, host) in world.hosts() {
+            let Some(agent) = host.agent() else { continue };
+            let addresses: usize = agent.config().services.values().map(|s| s.vips.len()).sum();
+            let most = AGENT_SIZE.0 + AGENT_SIZE.1 * addresses * agent.config().bgp.peers.len();
+            self.sizes.0 = self.sizes.0.max(self.size(now, node, &host.name, (agent, most), &mut whole));
+        }
+        for (node, router) in world.routers() {
+            let Some(machine) = router.machine() else { continue };
+            let routes: usize =
+                machine.speaker().peers().map(|peer| 1 + peer.received().map_or(0, BTreeMap::len)).sum();
+            let most = ROUTER_SIZE.0 + ROUTER_SIZE.1 * routes;
+            self.sizes.1 = self.sizes.1.max(self.size(now, node, &router.name, (machine, most), &mut whole));
+        }
+    }
+
+    fn size<T: serde::Serialize>(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        name: &str,
+        (machine, most): (&T, usize),
+        whole: &mut Vec<u8>,
+    ) -> usize {
+        whole.clear();
+        if let Ok(written) = postcard::to_extend(machine, std::mem::take(whole)) {
+            *whole = written;
+        }
+        let facts = MachineFacts {
+            size: whole.len(),
+            most_size: most,
+            most_events: u64::MAX,
+            most_backlog: usize::MAX,
+            ..MachineFacts::default()
+        };
+        let place = Place { node: node.0, peer: 1, vip: None };
+        let name = || format!("{name}: {} octets, at most {most} expected:", facts.size);
+        self.checker.machine(now, place, &facts, &name);
+        facts.size
+    }
+
+    fn is_clear(&self, now: Time, node: NodeId, number: u32) -> bool {
+        self.clear_since.get(&(node, number)).is_some_and(|since| *since <= now)
+    }
+
+    fn router_facts(
+        &self,
+        world: &World,
+        node: NodeId,
+        number: u32,
+        pair: &Pair,
+        host: &Host,
+        vip: IpAddr,
+    ) -> Option<RouterFacts> {
+        let router = world.router(pair.router)?;
+        let view = router.machine().and_then(|machine| machine.speaker().peer(&pair.neighbour));
+        let prefix = IpNet::from(vip);
+        let heard = received(router, pair).and_then(|routes| routes.get(&prefix));
+        let told =
+            host.agent().and_then(|agent| agent.speaker().peer(&pair.peer)?.advertised()?.get(&prefix));
+        let hops = router.fib.get(&prefix);
+        let own = world.network().port(pair.port);
+        let chosen = heard.map(|heard| {
+            let address = address_of(heard.next_hop);
+            hops.is_some_and(|hops| {
+                hops.iter().any(|hop| hop.address == address && hop.interface == pair.interface)
+            })
+        });
+        let stray = || {
+            let addresses = own.map(|port| port.addresses.as_slice()).unwrap_or_default();
+            hops.is_some_and(|hops| {
+                hops.iter().any(|hop| addresses.iter().any(|net| net.addr() == hop.address))
+            })
+        };
+        let full = hops.is_some_and(|hops| hops.len() >= MULTIPATH_LIMIT);
+        let pace = host.pace();
+        Some(RouterFacts {
+            able: able_router(router),
+            clear: self.is_clear(world.now(), node, number),
+            established: view.is_some_and(|view| view.state == PeerState::Established),
+            heard: heard.is_some(),
+            equal: heard.is_none_or(|heard| told.is_some_and(|told| same(heard, told))),
+            chosen: match chosen {
+                Some(true) => Some(true),
+                Some(false) => (!full).then_some(false),
+                None => Some(stray()),
+            },
+            hold_time: view.and_then(|view| view.facts).map_or(router.plan.config.hold_time, |f| f.hold_time),
+            agent_alive: matches!(pace, Some(Pace::Running | Pace::Slow(_))),
+            agent_slow: matches!(pace, Some(Pace::Slow(_))),
+        })
+    }
+}
+
+fn peer_at(world: &World, host: &Host, router: NodeId) -> Option<PeerName> {
+    let at = |address: IpAddr| {
+        let port = world.network().owner(address)?;
+        world.network().port(port).map(|port| port.node)
+    };
+    let config = host.agent()?.config();
+    config
+        .bgp
+        .peers
+        .iter()
+        .find(|(_, peer)| at(peer.remote.address) == Some(router))
+        .map(|(name, _)| name.clone())
+}
+
+fn vip_facts(
+    now: Time,
+    known: &Known,
+    host: &Host,
+    config: &Config,
+    name: &anyvip_core::ServiceName,
+    vip: IpAddr,
+) -> VipFacts {
+    let service = config.services.get(name);
+    let checks = service.map(|service| service.checks.as_slice()).unwrap_or_default();
+    let detection = checks.iter().map(detection).max().unwrap_or_default();
+    let configured = config.host.uplinks.as_ref();
+    let exposed = || {
+        let mut uplinks = host.kernel.uplinks();
+        uplinks.any(|(index, link)| {
+            let counts = configured.is_none_or(|names| names.contains(&link.name));
+            counts && link.up && link.carrier && !host.kernel.arp_guarded(index)
+        })
+    };
+    let intention = host.intentions.get(name);
+    let fresh = now.since(host.config_since) <= detection;
+    let truth = host.service(name);
+    let drain_time = service.map(|service| service.drain_time).unwrap_or_default();
+    let drains = |since: Time| {
+        !drain_time.is_zero() && now.since(since.max(known.paused)) <= drain_time + Duration::from_secs(2)
+    };
+    VipFacts {
+        vip,
+        present: host.kernel.has(vip),
+        guarded: vip.is_ipv4().then(|| !exposed()),
+        healthy: match checks.is_empty() {
+            true => Some(true),
+            false => truth.appears().filter(|appears| *appears || !fresh),
+        },
+        detection,
+        depreferences: service.is_some_and(|service| service.on_failure == OnFailure::Depreference),
+        admin: match intention {
+            None => Admin::Enabled,
+            Some(intention) if !intention.acknowledged => Admin::Undecided,
+            Some(intention) if intention.drained && drains(intention.since) => Admin::Undecided,
+            Some(intention) if intention.drained => Admin::Drained,
+            Some(_) => Admin::Enabled,
+        },
+        able: host.powered
+            && host.pace() == Some(Pace::Running)
+            && host.kernel.view_lag.is_zero()
+            && host.kernel.refuses.is_none()
+            // An agent that cannot read its state leaves addresses and guard as they are.
+            && host.disk.unreadable.is_none()
+            && now >= known.blind_until,
+        wanted: host.wanted,
+        untouched: now.since(known.meddled.max(known.paused).max(known.blind_until)) > EXCUSED,
+    }
+}
+
+/// From the first probe that could have failed to the decision.
+fn detection(check: &Check) -> Duration {
+    let round = check.interval.max(check.timeout);
+    round * (check.fall + 1) + check.timeout
+}
+
+fn peer_facts(
+    host: &Host,
+    config: &Config,
+    name: &anyvip_core::ServiceName,
+    vip: IpAddr,
+    pair: &Pair,
+    world: &World,
+) -> PeerFacts {
+    let Some(agent) = host.agent() else { return PeerFacts::default() };
+    let Some(view) = agent.speaker().peer(&pair.peer) else { return PeerFacts::default() };
+    let prefix = IpNet::from(vip);
+    let family = if vip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    let carried = view.facts.is_some_and(|facts| facts.families.contains(&family));
+    let service = config.services.get(name);
+    let port = world.network().port(pair.port);
+    let reachable = || {
+        let own =
+            port.is_some_and(|port| port.addresses.iter().any(|net| net.addr().is_ipv4() == vip.is_ipv4()));
+        let written = |service: &Service| {
+            let written = service.announce.attributes(&pair.peer, Standing::Normal);
+            written.next_hop.iter().flatten().any(|hop| hop.is_ipv4() == vip.is_ipv4())
+        };
+        own || service.is_some_and(written)
+    };
+    let decided = agent.announcements().get(&pair.peer).and_then(|routes| routes.get(&prefix));
+    let lowered = |route: &RouteAttributes| {
+        service.filter(|service| service.on_failure == OnFailure::Depreference).is_some_and(|service| {
+            let written = service.announce.attributes(&pair.peer, Standing::Depreferenced);
+            (written.prepend.unwrap_or(0), written.med) == (route.prepend, route.med)
+        })
+    };
+    PeerFacts {
+        established: view.state == PeerState::Established,
+        admitted: carried && service.is_some_and(|service| service.peers.contains(&pair.peer)) && reachable(),
+        decided: decided.is_some(),
+        preferred: decided.is_some_and(|route| !lowered(route)),
+        advertised: view.advertised().is_some_and(|routes| routes.contains_key(&prefix)),
+    }
+}
+
+fn received<'a>(router: &'a RouterNode, pair: &Pair) -> Option<&'a BTreeMap<IpNet, ReceivedRoute>> {
+    router.machine()?.speaker().peer(&pair.neighbour)?.received()
+}
+
+fn able_router(router: &RouterNode) -> bool {
+    router.powered && router.pace() == Some(Pace::Running) && !router.ignores && !router.stalled()
+}
+
+/// Nothing disturbs cable, router or host.
+fn clear(world: &World, host: &Host, pair: &Pair) -> bool {
+    let network = world.network();
+    let good = |link: &LinkId| {
+        network.link(*link).is_some_and(|link| {
+            link.silent == [false; 2]
+                && link.impairment == link.good
+                && link.ends.iter().all(|end| network.port(*end).is_some_and(|port| port.up))
+        })
+    };
+    host.powered
+        && host.pace() == Some(Pace::Running)
+        && world.router(pair.router).is_some_and(able_router)
+        && pair.links.iter().all(good)
+}
+
+fn address_of(hop: NextHop) -> IpAddr {
+    match hop {
+        NextHop::V4(address) => IpAddr::V4(address),
+        NextHop::V6 { global, .. } => IpAddr::V6(global),
+    }
+}
+
+/// Whether the router has what it was told.
+fn same(heard: &ReceivedRoute, told: &RouteAttributes) -> bool {
+    let hops: usize = heard.attributes.as_path.segments.iter().map(|segment| segment.asns.len()).sum();
+    heard.next_hop == told.next_hop
+        && heard.attributes.med == told.med
+        && heard.attributes.origin == told.origin
+        && hops == usize::from(told.prepend) + 1
+        && heard.attributes.communities.iter().eq(told.communities.iter())
+        && heard.attributes.large_communities.iter().eq(told.large_communities.iter())
+}

@@ -1,0 +1,199 @@
+//! What a seed makes of the bounds: topology, configuration, which kinds of faults there are and how often.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyvip_machine::Seed;
+use serde::{Deserialize, Serialize};
+
+use super::Bounds;
+use super::strike::Kind;
+
+/// Hosts and routers, and how they are cabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shape {
+    /// Each host has its own cables to its routers.
+    Routed,
+    /// All hosts and the routers are on one bridge.
+    Lan,
+}
+
+/// One service of every host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicePlan {
+    /// Its addresses.
+    pub vips: Vec<IpAddr>,
+    /// From check to check; `None`: no check.
+    pub interval: Option<Duration>,
+    /// Of its checks.
+    pub rise: u32,
+    /// Of its checks.
+    pub fall: u32,
+    /// A second check, with an address of its own.
+    pub own_check: bool,
+    /// `on_error = "fail"`.
+    pub on_error_fail: bool,
+    /// MED, if one is written.
+    pub med: Option<u32>,
+    /// Told to the first router only.
+    pub first_peer_only: bool,
+    /// `on_failure = "depreference"`.
+    pub depreferences: bool,
+    /// `drain_time`, if one is written.
+    pub drain_time: Option<Duration>,
+}
+
+/// See the module's text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swarm {
+    /// How they are cabled.
+    pub shape: Shape,
+    /// How many hosts.
+    pub hosts: u32,
+    /// How many routers.
+    pub routers: u32,
+    /// To how many routers each host has a session.
+    pub uplinks: u32,
+    /// Cables carry IPv6, too.
+    pub dual_stack: bool,
+    /// Sessions run over IPv6.
+    pub sessions_v6: bool,
+    /// Agents wait for the routers' connections (and connect themselves, too, on a collision course).
+    pub listen: bool,
+    /// Both sides connect.
+    pub both_connect: bool,
+    /// Of agents and routers; `None`: 0, no hold time.
+    pub hold_time: Option<Duration>,
+    /// The routers' offer, if another.
+    pub router_hold_time: Option<Duration>,
+    /// One way, every cable.
+    pub delay: Duration,
+    /// Added, up to this.
+    pub jitter: Duration,
+    /// Every host has these.
+    pub services: Vec<ServicePlan>,
+    /// Which faults there are: on the whole, one of a kind each so often.
+    pub rates: BTreeMap<Kind, Duration>,
+}
+
+impl Swarm {
+    /// Draws.
+    pub fn draw(root: &Seed, bounds: &Bounds) -> Swarm {
+        let mut seed = root.child("swarm");
+        let hosts = bounds.hosts.unwrap_or_else(|| 1 + pick(&mut seed, 24)).max(1);
+        let routers = 1 + pick(&mut seed, 4);
+        let uplinks = (1 + pick(&mut seed, 3)).min(routers);
+        let shape = if seed.chance(150) && hosts <= 200 { Shape::Lan } else { Shape::Routed };
+        let dual_stack = seed.chance(400);
+        let hold = |seed: &mut Seed| match seed.below(8) {
+            0 => Duration::from_secs(3),
+            1 | 2 => Duration::from_secs(4 + seed.below(5)),
+            3 => Duration::from_secs(30),
+            _ => Duration::from_secs(9),
+        };
+        let hold_time = Some(hold(&mut seed));
+        let router_hold_time = if seed.chance(300) { Some(hold(&mut seed)) } else { hold_time };
+        // Without a hold time nobody notices silence: such a seed has no silent faults.
+        let none = seed.chance(40);
+        let listen = seed.chance(150);
+        let mut swarm = Swarm {
+            shape,
+            hosts,
+            routers,
+            uplinks,
+            dual_stack,
+            sessions_v6: dual_stack && seed.chance(400),
+            listen,
+            both_connect: listen && seed.chance(500),
+            hold_time: hold_time.filter(|_| !none),
+            router_hold_time: router_hold_time.filter(|_| !none),
+            delay: Duration::from_micros(20 + seed.below(3) * 2_000),
+            jitter: Duration::from_micros(seed.below(2_000)),
+            services: Vec::new(),
+            rates: BTreeMap::new(),
+        };
+        let count = 1 + pick(&mut seed, 10).saturating_sub(6);
+        swarm.services = (0..count.min(3)).map(|number| service(&mut seed, number, dual_stack)).collect();
+        swarm.rates = rates(&mut root.child("rates"), none);
+        swarm
+    }
+
+    /// In one line.
+    pub fn summary(&self) -> String {
+        let kinds: Vec<String> =
+            self.rates.iter().map(|(kind, each)| format!("{kind:?} each {} s", each.as_secs())).collect();
+        let hold = |hold: Option<Duration>| hold.map_or(0, |hold| hold.as_secs());
+        format!(
+            "{} hosts, {} routers, {} uplinks, {:?}{}{}{}, hold time {} s and {} s, {} services with {} addresses; {}",
+            self.hosts,
+            self.routers,
+            self.uplinks,
+            self.shape,
+            if self.dual_stack { ", IPv4 and IPv6" } else { "" },
+            if self.sessions_v6 { ", sessions over IPv6" } else { "" },
+            match (self.listen, self.both_connect) {
+                (true, true) => ", both sides connect",
+                (true, false) => ", routers connect",
+                _ => "",
+            },
+            hold(self.hold_time),
+            hold(self.router_hold_time),
+            self.services.len(),
+            self.services.iter().map(|service| service.vips.len()).sum::<usize>(),
+            if kinds.is_empty() { "no faults".to_owned() } else { kinds.join(", ") }
+        )
+    }
+}
+
+fn pick(seed: &mut Seed, bound: u64) -> u32 {
+    u32::try_from(seed.below(bound)).unwrap_or(0)
+}
+
+fn service(seed: &mut Seed, number: u32, dual_stack: bool) -> ServicePlan {
+    let octet = u8::try_from(number).unwrap_or(0);
+    let mut vips = vec![IpAddr::from([192, 0, 2, 50 + octet * 4])];
+    if seed.chance(200) {
+        vips.push(IpAddr::from([192, 0, 2, 51 + octet * 4]));
+    }
+    if dual_stack && seed.chance(600) {
+        let v6 = IpAddr::from([0x2001, 0xdb8, 0x53, 0, 0, 0, 0, u16::from(octet) + 1]);
+        if seed.chance(800) { vips.push(v6) } else { vips = vec![v6] }
+    }
+    let intervals = [200, 500, 1000, 1000, 2000, 5000];
+    let interval = intervals.get(seed.below(6) as usize).copied().unwrap_or(1000);
+    ServicePlan {
+        vips,
+        interval: (!seed.chance(60)).then(|| Duration::from_millis(interval)),
+        rise: 1 + pick(seed, 3),
+        fall: 1 + pick(seed, 3),
+        own_check: seed.chance(150),
+        on_error_fail: seed.chance(150),
+        med: seed.chance(300).then(|| pick(seed, 100)),
+        first_peer_only: seed.chance(100),
+        depreferences: seed.chance(150),
+        drain_time: seed.chance(200).then(|| Duration::from_millis(100 << seed.below(9))),
+    }
+}
+
+/// About half of the kinds, each with a rate of its own; now and then none, or a storm.
+fn rates(seed: &mut Seed, no_hold_time: bool) -> BTreeMap<Kind, Duration> {
+    let share = match seed.below(10) {
+        0 => 0,
+        1..=3 => 100,
+        4..=7 => 250,
+        _ => 500,
+    };
+    let storm = seed.chance(100);
+    let mut rates = BTreeMap::new();
+    for kind in Kind::ALL {
+        let mut own = seed.child(&format!("{kind:?}"));
+        if !own.chance(share) || no_hold_time && kind.is_silent() {
+            continue;
+        }
+        let most = if storm { 10 } else { 120 };
+        let each = Duration::from_secs(3 + own.below(most));
+        rates.insert(*kind, each);
+    }
+    rates
+}

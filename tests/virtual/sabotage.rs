@@ -1,0 +1,128 @@
+//! Every invariant can fail: a driver that is broken on purpose breaks it, and the checker says so.
+
+use std::time::Duration;
+
+use anyvip_machine::Time;
+use anyvip_virtual::checker::Invariant;
+use anyvip_virtual::sweep::{Bounds, Case, Kind, Outcome, Strike, Swarm, run_world};
+use anyvip_virtual::world::{
+    Condition, Fault, Impairment, NodeId, Operation, Options, Planned, Sabotage, Tracing,
+};
+
+use crate::lab::time;
+
+/// Three hosts and two routers, one service, and only these strikes.
+fn case(steps: Vec<(u64, Planned)>) -> Case {
+    let bounds = Bounds { hosts: Some(3), time: Duration::from_secs(120) };
+    let mut case = Case::draw(1, &bounds);
+    let plain = |swarm: &mut Swarm| {
+        swarm.shape = anyvip_virtual::sweep::Shape::Routed;
+        (swarm.routers, swarm.uplinks) = (2, 2);
+        (swarm.dual_stack, swarm.sessions_v6, swarm.listen, swarm.both_connect) =
+            (false, false, false, false);
+        (swarm.hold_time, swarm.router_hold_time) =
+            (Some(Duration::from_secs(9)), Some(Duration::from_secs(9)));
+        (swarm.delay, swarm.jitter) = (Impairment::default().delay, Impairment::default().jitter);
+        swarm.services.truncate(1);
+        for service in &mut swarm.services {
+            service.vips = vec![crate::lab::vip()];
+            service.interval = Some(Duration::from_secs(1));
+            (service.rise, service.fall) = (2, 2);
+            (service.own_check, service.on_error_fail, service.first_peer_only) = (false, false, false);
+            (service.depreferences, service.drain_time, service.med) = (false, None, None);
+        }
+        swarm.rates.clear();
+    };
+    plain(&mut case.swarm);
+    let steps = steps.into_iter().map(|(at, planned)| (time(at), planned)).collect();
+    case.strikes = vec![Strike { kind: Kind::Reload, steps }];
+    case
+}
+
+/// The host that is broken.
+const HOST: NodeId = NodeId(3);
+
+fn outcome(steps: Vec<(u64, Planned)>, sabotage: Option<Sabotage>) -> Outcome {
+    let case = case(steps);
+    let mut world = case.swarm.build(1, Options { tracing: Tracing::Text(20), notes: false });
+    assert_eq!(world.name(HOST), "h1");
+    // It begins well.
+    world.run_until(Time::from_secs(8));
+    world.sabotage(HOST, sabotage);
+    run_world(&case, &mut world, &mut |_| {})
+}
+
+#[track_caller]
+fn breaks(steps: &[(u64, Planned)], sabotage: Sabotage, invariant: Invariant) {
+    let well = outcome(steps.to_vec(), None);
+    assert_eq!(well.violation, None, "with a driver that works");
+    assert!(well.recovered.is_some());
+    let broken = outcome(steps.to_vec(), Some(sabotage));
+    let violation = broken.violation.expect("nothing was found");
+    assert_eq!(violation.invariant, invariant, "{violation}");
+    assert!(violation.text.contains("h1"), "{violation}");
+}
+
+fn fault(at: u64, fault: Fault) -> (u64, Planned) {
+    (at, Planned::Fault(fault))
+}
+
+#[test]
+fn invariant_1_fails_when_the_agent_does_not_see_that_its_vip_is_gone() {
+    let steps = [fault(20, Fault::DeleteAddress { host: HOST, address: crate::lab::vip() })];
+    breaks(&steps, Sabotage::StaleViews, Invariant::AddressBehindAnnouncement);
+}
+
+#[test]
+fn invariant_2_fails_when_every_probe_is_said_to_pass() {
+    let dead = |condition| Fault::Service { host: HOST, service: None, condition };
+    let steps = [fault(20, dead(Condition::Dead)), fault(60, dead(Condition::Serving))];
+    breaks(&steps, Sabotage::PassesAll, Invariant::DownIsWithdrawn);
+}
+
+#[test]
+fn invariant_3_fails_when_withdrawals_are_lost_and_said_to_be_sent() {
+    let dead = |condition| Fault::Service { host: HOST, service: None, condition };
+    let steps = [fault(20, dead(Condition::Dead)), fault(80, dead(Condition::Serving))];
+    breaks(&steps, Sabotage::DropsWithdrawals, Invariant::ViewsAgree);
+}
+
+#[test]
+fn invariant_4_fails_when_a_service_that_serves_is_said_to_fail() {
+    breaks(&[], Sabotage::FailsAll, Invariant::Recovery);
+}
+
+#[test]
+fn invariant_5_fails_when_the_guard_is_said_to_be_set_and_is_not() {
+    let interface = || "eth0".to_owned();
+    let steps = [fault(20, Fault::SetArp { host: HOST, interface: interface(), ignore: 0, announce: 0 })];
+    // What is announced is unguarded, too: that is found first unless nothing is announced.
+    let drain = Operation::Drain { service: None, reason: None };
+    let undrain = Operation::Undrain { service: None };
+    let operate = |at, operation| (at, Planned::Operation { host: HOST, operation });
+    let steps = [operate(15, drain), steps[0].clone(), operate(100, undrain)];
+    breaks(&steps, Sabotage::NoGuard, Invariant::VipIsSilent);
+}
+
+#[test]
+fn invariant_6_fails_when_a_drain_is_promised_and_forgotten() {
+    let operate = |at, operation| (at, Planned::Operation { host: HOST, operation });
+    let drain = Operation::Drain { service: None, reason: None };
+    let steps = [operate(20, drain), operate(60, Operation::Undrain { service: None })];
+    breaks(&steps, Sabotage::ForgetsDrains, Invariant::DrainedGetsNothing);
+}
+
+#[test]
+fn invariant_7_fails_when_deadlines_are_kept_from_the_agent() {
+    breaks(&[], Sabotage::FrozenDeadlines, Invariant::Progress);
+}
+
+#[test]
+fn invariant_8_fails_when_the_driver_keeps_every_answer() {
+    let case = case(Vec::new());
+    let mut world = case.swarm.build(1, Options::default());
+    world.sabotage(HOST, Some(Sabotage::Leaks));
+    let long = Case { heal_at: Time::from_secs(600), ..case };
+    let violation = run_world(&long, &mut world, &mut |_| {}).violation.expect("nothing was found");
+    assert_eq!(violation.invariant, Invariant::BoundedMemory, "{violation}");
+}
