@@ -90,7 +90,7 @@ mod tests {
         let refused = refusals(&lab, &scenario, Path::new("lan-arp.scenario.yml"));
         assert_eq!(refused.len(), 2, "{refused:?}");
         let text = refused[0].to_string();
-        assert!(text.starts_with("lan-arp.scenario.yml:47:5: error: sysctl: "), "{text}");
+        assert!(text.starts_with("lan-arp.scenario.yml:48:5: error: sysctl: "), "{text}");
         assert!(text.contains("send_redirects"), "{text}");
     }
 }
