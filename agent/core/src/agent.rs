@@ -187,12 +187,8 @@ impl Agent {
         if !self.started {
             return None;
         }
-        let often = [
-            self.checks.deadline(),
-            self.speaker.next_deadline(),
-            self.bfd.deadline(),
-            self.rare_deadline,
-        ];
+        let often =
+            [self.checks.deadline(), self.speaker.next_deadline(), self.bfd.deadline(), self.rare_deadline];
         often.into_iter().flatten().min()
     }
 

@@ -58,7 +58,11 @@ impl Speaker {
                     self.with(now, peer, &mut actions, |fsm, fx| fsm.want(routes, fx));
                 }
             }
-            Event::PathDown { peer } => self.with(now, &peer, &mut actions, PeerFsm::path_down),
+            Event::PathDown { peer } => {
+                if let Some(peer) = self.numbers.get(&peer).copied() {
+                    self.with(now, peer, &mut actions, PeerFsm::path_down);
+                }
+            }
             Event::Stop { text } => self.stop(now, &text, &mut actions),
             Event::Connected { connection, local, remote } => {
                 let mut known = false;

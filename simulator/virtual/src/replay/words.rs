@@ -28,6 +28,7 @@ pub fn event(event: &Event) -> String {
         Event::KernelDone { request, result } => format!("kernel request {}: {}", request.0, done(result)),
         Event::Persisted { generation, result } => format!("state {generation} written: {}", done(result)),
         Event::Bgp(heard) => bgp_event(heard),
+        Event::Bfd(heard) => format!("bfd: {heard:?}"),
         Event::Operator { request, command } => {
             format!("operator request {}: {}", request.0, ordered(command))
         }
@@ -59,6 +60,11 @@ pub fn action(action: &Action) -> String {
         }
         Action::Persist { generation, .. } => format!("write state {generation}"),
         Action::Bgp(said) => bgp_action(said),
+        Action::BfdWanted { sessions, lease } => {
+            let wanted = list(sessions.iter().map(|(name, config)| format!("{name} {:?}", config.wish)));
+            let lease = lease.map_or_else(String::new, |until| format!(", until {until}"));
+            format!("bfd sessions wanted: {wanted}{lease}")
+        }
         Action::WatchRoutes { interests } => {
             format!("watch routes to {}", list(interests.iter().map(ToString::to_string)))
         }
