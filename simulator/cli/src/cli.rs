@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Hash(hash::Command),
     /// Run many seeds of the virtual lab under random faults, with every invariant checked.
     Sweep(Sweep),
+    /// Measure what a whole fleet goes through in virtual time when something dies.
+    Fleet(Fleet),
     /// Run one node's role inside an existing network namespace or container.
     Node(Node),
     /// Live through a recording of a real agent (anyvip run --record) again.
@@ -160,4 +162,23 @@ pub(crate) struct Sweep {
     /// Leave the plan of a failing seed as it is; do not make it small.
     #[arg(long)]
     pub(crate) whole: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Fleet {
+    /// How many hosts.
+    #[arg(long, value_name = "H", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=65_000))]
+    pub(crate) hosts: u32,
+    /// How many top-of-rack routers; each host has a session with two of them.
+    #[arg(long, value_name = "R", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) routers: u32,
+    /// Hosts in a rack.
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) rack: u32,
+    /// Everything that is random comes from this number.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Draw the curves here.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
 }

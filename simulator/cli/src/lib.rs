@@ -7,7 +7,7 @@
 //!   `service`, `replay`.
 //! - `bench`: a lab built: one child process a node, each in a namespace of its own, and the cables between them.
 //! - `play`: a scenario played on a bench; `report`, `journal`: for people, for programs.
-//! - `sweep`: many seeds of the virtual lab under random faults.
+//! - `sweep`: many seeds of the virtual lab under random faults; `fleet`: thousands of hosts, and what dies among them.
 //! - `virtual_lab`: the same scenarios in virtual time; `words`: what both backends say.
 //! - `node`: what happens inside a node: its network, its role, the orders of the lab (`control`).
 //! - `traffic`: the client's flows.
@@ -28,6 +28,7 @@ mod bench;
 mod cli;
 mod clock;
 mod control;
+mod fleet;
 mod folder;
 mod hash;
 mod journal;
@@ -70,6 +71,7 @@ pub fn main() -> ExitCode {
             if arguments.detach { node::detach(&options) } else { node::main(options) }
         }
         cli::Command::Replay(arguments) => replay::main(&arguments),
+        cli::Command::Fleet(arguments) => fleet::main(&arguments),
         cli::Command::Sweep(arguments) => sweep::main(&arguments),
         cli::Command::Service { name, http, tcp, udp } => {
             service::main(&name, ServicePorts { http, tcp, udp })

@@ -15,6 +15,7 @@ use anyvip_machine::Time;
 use serde::{Deserialize, Serialize};
 
 pub mod facts;
+mod gather;
 pub mod rules;
 mod watch;
 
