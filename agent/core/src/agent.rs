@@ -315,9 +315,15 @@ impl Agent {
             self.tell_speaker(now, anyvip_bgp::Event::DeadlineReached, out);
         }
         self.touched |= self.checks.expire(now, out);
-        if self.rare_deadline.is_none_or(|at| at > now) {
-            return;
+        if self.rare_deadline.is_some_and(|at| at <= now) {
+            self.expire_rare(now, out);
         }
+        // Last: the lease is renewed by who has done what was due.
+        self.renew_bfd(now, out);
+    }
+
+    /// Lets time act on what is at rest on a host that is well.
+    fn expire_rare(&mut self, now: Time, out: &mut Vec<Action>) {
         let (guard, vips, mut asks) = self.kernel_side(now, out);
         if [guard.deadline(), vips.deadline()].into_iter().flatten().any(|at| at <= now) {
             guard.expire(&mut asks);
@@ -337,8 +343,6 @@ impl Agent {
         if self.stop.deadline().is_some_and(|at| at <= now) {
             self.stop_expired(now, out);
         }
-        // Last: the lease is renewed by who has done what was due.
-        self.renew_bfd(now, out);
     }
 
     fn persisted(&mut self, outcome: Option<Outcome>, out: &mut Vec<Action>) {
