@@ -45,6 +45,8 @@ pub(crate) struct AdjRibOut {
 pub(crate) struct Origination {
     pub(crate) asn: u32,
     pub(crate) external: bool,
+    /// RFC 9234 §5: to customers, peers and clients of a route server goes the attribute Only to Customer.
+    pub(crate) only_to_customer: bool,
 }
 
 /// Messages for one `Send`, and what they say.
@@ -255,6 +257,7 @@ impl Origination {
             communities: route.communities.iter().copied().collect(),
             extended_communities: route.extended_communities.iter().copied().collect(),
             large_communities: route.large_communities.iter().copied().collect(),
+            only_to_customer: self.only_to_customer.then_some(self.asn),
             ..PathAttributes::default()
         }
     }

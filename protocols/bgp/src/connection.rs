@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::adj_rib_in::AdjRibIn;
 use crate::adj_rib_out::{AdjRibOut, Batch, Origination};
 use crate::negotiation::{negotiate, offer};
-use crate::wire::{AfiSafi, Codec, Family, Framer, Message, Notification, Open, Update};
+use crate::wire::{AfiSafi, Codec, Family, Framer, Message, Notification, Open, Role, Update};
 use crate::{Action, ConnectionId, PeerConfig, PeerState, SessionFacts};
 
 /// RFC 4271 §8.2.2 suggests four minutes for the HoldTimer in OpenSent. A peer on a data-centre link that has not
@@ -256,7 +256,9 @@ impl Connection {
                     families: facts.families.clone(),
                     extended_next_hop: facts.extended_next_hop.clone(),
                 };
-                let origination = Origination { asn: ours.asn, external };
+                let role = config.session.role.filter(|_| external);
+                let only_to_customer = role.is_some_and(Role::tells_only_to_customer);
+                let origination = Origination { asn: ours.asn, external, only_to_customer };
                 self.state = State::Established(Box::new(Session {
                     facts: facts.clone(),
                     since: now,

@@ -11,7 +11,7 @@ use crate::effects::{Effects, Farewell};
 use crate::peer_fsm::PeerFsm;
 use crate::status::PeerView;
 use crate::wire::Notification;
-use crate::{Action, ConnectionId, Event, PeerName, SpeakerConfig};
+use crate::{Action, ConnectionId, Event, PeerConfig, PeerName, SpeakerConfig};
 
 /// BGP-4 of one host.
 ///
@@ -139,7 +139,8 @@ impl Speaker {
         if self.stopped {
             return;
         }
-        let ours = Local { asn: config.asn, router_id: config.router_id };
+        let ours_towards =
+            |peer: &PeerConfig| Local { asn: peer.local_asn(config.asn), router_id: config.router_id };
         let gone: Vec<PeerName> =
             self.peers.keys().filter(|name| !config.peers.contains_key(*name)).cloned().collect();
         let last = Notification::cease(Notification::PEER_DECONFIGURED, None);
@@ -148,7 +149,8 @@ impl Speaker {
             self.peers.remove(&name);
             self.agenda.set(name, None);
         }
-        for (name, peer) in config.peers {
+        for (name, peer) in config.peers.clone() {
+            let ours = ours_towards(&peer);
             if self.peers.contains_key(&name) {
                 self.with(now, &name, actions, |fsm, fx| fsm.configure(ours, peer, fx));
             } else {

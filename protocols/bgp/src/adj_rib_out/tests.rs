@@ -15,7 +15,7 @@ fn codec() -> Codec {
 }
 
 fn rib() -> AdjRibOut {
-    AdjRibOut::new(Origination { asn: 65001, external: true }, codec())
+    AdjRibOut::new(Origination { asn: 65001, external: true, only_to_customer: false }, codec())
 }
 
 fn route(med: u32) -> RouteAttributes {
@@ -170,17 +170,20 @@ fn a_route_too_large_to_send_is_not_tried_again_until_it_is_wanted_differently()
 fn our_as_goes_in_front_as_often_as_asked_and_a_full_segment_gets_a_new_one_before_it() {
     let mut route = route(0);
     route.prepend = 2;
-    let external = Origination { asn: 65001, external: true }.attributes(&route);
+    let external = Origination { asn: 65001, external: true, only_to_customer: false }.attributes(&route);
     assert_eq!(external.as_path.segments[0].asns, [65001; 3]);
-    let internal = Origination { asn: 65001, external: false }.attributes(&route);
+    // RFC 9234 §5.
+    let provider = Origination { asn: 65001, external: true, only_to_customer: true }.attributes(&route);
+    assert_eq!((external.only_to_customer, provider.only_to_customer), (None, Some(65001)));
+    let internal = Origination { asn: 65001, external: false, only_to_customer: false }.attributes(&route);
     assert_eq!(internal.as_path.segments[0].asns, [65001; 2]);
     let full = AsSegment { kind: AsSegmentKind::Sequence, asns: vec![7; 254] };
     route.as_path.segments = vec![full];
-    let path = Origination { asn: 65001, external: true }.attributes(&route).as_path;
+    let path = Origination { asn: 65001, external: true, only_to_customer: false }.attributes(&route).as_path;
     assert_eq!(path.segments.iter().map(|segment| segment.asns.len()).collect::<Vec<_>>(), [2, 255]);
     let set = AsSegment { kind: AsSegmentKind::Set, asns: vec![7] };
     route.as_path.segments = vec![set.clone()];
-    let path = Origination { asn: 65001, external: true }.attributes(&route).as_path;
+    let path = Origination { asn: 65001, external: true, only_to_customer: false }.attributes(&route).as_path;
     assert_eq!(path.segments[1], set);
 }
 

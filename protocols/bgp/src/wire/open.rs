@@ -27,6 +27,8 @@ pub enum Capability {
     RouteRefresh,
     /// Code 5 (RFC 8950): family, and the AFI its next hop may have.
     ExtendedNextHop(Vec<(AfiSafi, u16)>),
+    /// Code 9 (RFC 9234 §4.1); the octet as it came, since some values are no role.
+    Role(u8),
     /// Code 65 (RFC 6793).
     FourOctetAs(u32),
     /// Any other code.
@@ -172,6 +174,7 @@ impl Capability {
                 }
                 Capability::ExtendedNextHop(pairs)
             }
+            9 => Capability::Role(octets.u8()?),
             65 => Capability::FourOctetAs(octets.u32()?),
             _ => return Some(Capability::Unknown { code, value: value.to_vec() }),
         };
@@ -199,6 +202,7 @@ impl Capability {
                 }
                 out
             }
+            Capability::Role(role) => vec![9, 1, *role],
             Capability::FourOctetAs(asn) => {
                 let mut out = vec![65, 4];
                 out.extend(asn.to_be_bytes());
