@@ -184,3 +184,16 @@ fn the_session_comes_from_the_address_that_is_named() {
         protection::the_session_comes_from_the_address_that_is_named::<Bird>();
     }
 }
+
+#[test]
+fn a_router_that_asks_again_is_answered_and_knows_our_name() {
+    if met(NEEDS) {
+        policy::a_router_that_asks_again_is_answered_and_knows_our_name::<Bird>(
+            |bird| {
+                bird.ask("reload in host4_1").unwrap();
+            },
+            |bird| bird.ask("show protocols all host4_1").unwrap_or_default(),
+            &["Enhanced refresh"],
+        );
+    }
+}

@@ -193,3 +193,16 @@ fn the_session_comes_from_the_address_that_is_named() {
         protection::the_session_comes_from_the_address_that_is_named::<Frr>();
     }
 }
+
+#[test]
+fn a_router_that_asks_again_is_answered_and_knows_our_name() {
+    if met(NEEDS) {
+        policy::a_router_that_asks_again_is_answered_and_knows_our_name::<Frr>(
+            |frr| {
+                frr.ask("clear bgp ipv4 unicast * soft in").unwrap();
+            },
+            |frr| frr.ask("show bgp neighbors 10.1.1.2").unwrap_or_default(),
+            &["h1", "example.net", "Enhanced Route Refresh: advertised and received"],
+        );
+    }
+}

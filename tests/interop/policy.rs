@@ -231,6 +231,45 @@ pub(crate) fn a_router_without_a_role_is_refused_where_one_is_required<R: Upstre
     });
 }
 
+/// `ask` makes the router ask for all routes again; `known` is what it shows of us.
+pub(crate) fn a_router_that_asks_again_is_answered_and_knows_our_name<R: Upstream>(
+    ask: impl Fn(&R),
+    known: impl Fn(&R) -> String,
+    words: &[&str],
+) {
+    let config = agent_config_with(1, &format!("\"{VIP4}\""), "")
+        .replace("asn = 65000\n", "asn = 65000\nhost_name = \"h1.example.net\"\nsoftware_version = true\n");
+    let pair = Pair::<R>::new(&[], &config);
+    pair.wait_table(&["10.1.1.2"]);
+    wait_until(LONG, || {
+        let text = known(&pair.router);
+        match words.iter().find(|word| !text.contains(**word)) {
+            None => Ok(()),
+            Some(word) => Err(format!("no {word:?} in {text}")),
+        }
+    });
+    let capture = pair.fabric.capture(&pair.fabric.router, "h1", "-X tcp port 179");
+    ask(&pair.router);
+    // The end of a marked answer: ROUTE-REFRESH (type 5), IPv4, subtype 2, unicast; 23 octets (RFC 7313 §3.2).
+    wait_until(LONG, || {
+        let dump = capture.output();
+        let octets: String = dump
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("0x")?.split_once(":  "))
+            .flat_map(|(_, octets)| {
+                octets.split("  ").next().unwrap_or_default().chars().filter(char::is_ascii_hexdigit)
+            })
+            .collect();
+        let (begin, end) = (octets.find("00170500010101"), octets.find("00170500010201"));
+        match (begin, end) {
+            (Some(begin), Some(end)) if begin < end => Ok(()),
+            other => Err(format!("{other:?} in {dump}")),
+        }
+    });
+    assert_eq!(pair.withdrawals(), 0);
+    pair.wait_table(&["10.1.1.2"]);
+}
+
 /// Our AS number towards this router alone.
 pub(crate) fn one_router_can_know_us_by_another_as_number<R: Upstream>(path: &str) {
     let config = agent_config_with(1, &format!("\"{VIP4}\""), "")

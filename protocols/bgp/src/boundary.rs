@@ -168,6 +168,10 @@ pub struct SessionOptions {
     pub role: Option<Role>,
     /// Whether a peer that tells no role is refused.
     pub role_strict: bool,
+    /// Name of this host for the peer's operator (draft-walton-bgp-hostname-capability), with or without a domain.
+    pub host_name: Option<String>,
+    /// Name and version of the program (draft-abraitis-bgp-version-capability).
+    pub software_version: Option<String>,
 }
 
 /// How TCP is made and protected; the driver's to carry out.
@@ -246,6 +250,8 @@ pub struct SessionFacts {
     pub four_octet_as: bool,
     /// Whether the peer answers ROUTE-REFRESH (RFC 2918).
     pub route_refresh: bool,
+    /// Whether the answers to ROUTE-REFRESH are marked at their begin and end (RFC 7313).
+    pub enhanced_route_refresh: bool,
     /// The peer's role (RFC 9234), if it told one.
     pub peer_role: Option<Role>,
 }

@@ -281,11 +281,12 @@ impl Connection {
                 // RFC 2918 §4: what was not negotiated is ignored.
                 if let Some(family) = family.family().filter(|family| session.facts.families.contains(family))
                 {
-                    session.adj_rib_out.refresh(family);
+                    let marked = session.facts.enhanced_route_refresh;
+                    session.adj_rib_out.refresh(family, marked);
                 }
                 Ok(Heard::Nothing)
             }
-            // RFC 7313 §4: without its capability the other subtypes mean nothing.
+            // RFC 7313 §4: the marks of an answer to us. Each route in it replaces the former one; what is gone was withdrawn.
             (State::Established(_), Message::RouteRefresh { .. }) => Ok(Heard::Nothing),
             // RFC 4271 §6.6 with the subcodes of RFC 6608.
             (state, _) => Err(Ending::Say(Notification::fsm_error(match state {

@@ -26,6 +26,12 @@ pub(crate) fn offer(ours: Local, config: &PeerConfig) -> Open {
         capabilities.push(Capability::Role(role.octet()));
     }
     capabilities.push(Capability::FourOctetAs(ours.asn));
+    capabilities.push(Capability::EnhancedRouteRefresh);
+    if let Some(name) = &config.session.host_name {
+        let (host, domain) = name.split_once('.').unwrap_or((name, ""));
+        capabilities.push(Capability::HostName { host: host.to_owned(), domain: domain.to_owned() });
+    }
+    capabilities.extend(config.session.software_version.clone().map(Capability::SoftwareVersion));
     Open::new(ours.asn, offered_hold_time(config), ours.router_id, capabilities)
 }
 
@@ -106,6 +112,7 @@ pub(crate) fn negotiate(
         families,
         four_octet_as: open.capabilities.iter().any(|c| matches!(c, Capability::FourOctetAs(_))),
         route_refresh: told(&Capability::RouteRefresh),
+        enhanced_route_refresh: told(&Capability::EnhancedRouteRefresh),
         peer_role,
     })
 }
@@ -249,8 +256,20 @@ mod tests {
             Capability::RouteRefresh,
             Capability::ExtendedNextHop(vec![(IPV4, 2)]),
             Capability::FourOctetAs(65001),
+            Capability::EnhancedRouteRefresh,
         ];
         assert_eq!(open.capabilities, expected);
+        let session = SessionOptions {
+            host_name: Some("h1.example.net".to_owned()),
+            software_version: Some("anyvip 1".to_owned()),
+            ..SessionOptions::default()
+        };
+        let named = offer(OURS, &PeerConfig { session, ..config(65002) });
+        let more = [
+            Capability::HostName { host: "h1".to_owned(), domain: "example.net".to_owned() },
+            Capability::SoftwareVersion("anyvip 1".to_owned()),
+        ];
+        assert_eq!(named.capabilities[expected.len()..], more);
         assert_eq!((open.asn, open.hold_time), (65001, 9));
         let only_ipv6 = PeerConfig { families: BTreeSet::from([Family::Ipv6]), ..config(65002) };
         let capabilities = offer(OURS, &only_ipv6).capabilities;

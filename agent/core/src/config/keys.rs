@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
-use super::addresses::{AbsolutePath, HostAddress, InterfaceName, Listen, PrefixNet, RouterId, VipAddress};
+use super::addresses::{
+    AbsolutePath, HostAddress, HostName, InterfaceName, Listen, PrefixNet, RouterId, VipAddress,
+};
 use super::diagnostic::At;
 use super::document::{Node, Value};
 use super::read::{Leaf, Nesting, Read, Reader};
@@ -197,6 +199,8 @@ section! {
         role: RoleWord, ResetSession, "none",
             "Our role on an external session (RFC 9234): a host below its routers is their `customer`. Roles that do not fit end the session.";
         role_strict: bool, ResetSession, "false", "Whether a peer that tells no role is refused; needs `role`.";
+        host_name: HostName, ResetSession, "none", "Name of this host to tell the peer's operator (FQDN capability).";
+        software_version: bool, ResetSession, "false", "Whether to tell the peer's operator that this is anyvip, and which version.";
         source_address: HostAddress, ResetSession, "the kernel's choice", "Address of this host to connect from.";
         ttl_security: Int<1, 254>, ResetSession, "none",
             "GTSM (RFC 5082): how many hops away the peer may be, 1 on the same link. We send TTL 255 and drop what has passed more routers. Both ends need it.";

@@ -326,6 +326,11 @@ fn peer_config(
         local_asn: written.local_asn.or(&defaults.local_asn).value().map(|asn| asn.0),
         role: written.role.or(&defaults.role).value().map(|role| role.0),
         role_strict: written.role_strict.or(&defaults.role_strict).value().copied().unwrap_or(false),
+        host_name: written.host_name.or(&defaults.host_name).value().map(|name| name.0.clone()),
+        software_version: match written.software_version.or(&defaults.software_version).value() {
+            Some(true) => Some(concat!("anyvip ", env!("CARGO_PKG_VERSION")).to_owned()),
+            _ => None,
+        },
     };
     let external = asn != session.local_asn.unwrap_or(own_asn);
     let transport = Transport {

@@ -146,6 +146,8 @@ fn peer(peer: &PeerConfig, watched: Option<&Bfd>) -> Table {
     set_some(&mut table, "local_asn", peer.session.local_asn.map(i64::from));
     set_some(&mut table, "role", peer.session.role.map(|role| role.to_string()));
     set(&mut table, "role_strict", peer.session.role_strict);
+    set_some(&mut table, "host_name", peer.session.host_name.clone());
+    set(&mut table, "software_version", peer.session.software_version.is_some());
     table
 }
 

@@ -248,6 +248,8 @@ source_address = "2001:db8::11" #?
 password_file = "/etc/anyvip/tor2.key" #?
 role = "rs-client" #?
 role_strict = true #?
+host_name = "h1.example.net" #?
+software_version = true #?
 [check.port]
 tcp = { address = "::1", port = 53, send = "a\r\n", expect = "\"b\"" }
 interval = "15ms" #?

@@ -103,9 +103,9 @@ fn a_refresh_says_everything_of_its_family_once_more_also_when_the_wanted_set_co
     let mut rib = rib();
     rib.want(routes(0..3, 1));
     drain(&mut rib);
-    rib.refresh(Family::Ipv6);
+    rib.refresh(Family::Ipv6, false);
     assert_eq!(rib.pending(), 0);
-    rib.refresh(Family::Ipv4);
+    rib.refresh(Family::Ipv4, false);
     rib.want(routes(0..2, 1));
     let batches = drain(&mut rib);
     assert_eq!(batches[0].withdrawn, [prefix(2)]);
@@ -198,7 +198,7 @@ fn whatever_is_wanted_when_the_peer_ends_with_the_last_wish() {
         let mut wanted = Routes::new();
         for _ in 0..40 {
             match seed.below(4) {
-                0 => rib.refresh(Family::Ipv4),
+                0 => rib.refresh(Family::Ipv4, false),
                 1 => {
                     let mut batch = Batch::default();
                     rib.fill(&mut batch);
@@ -218,4 +218,28 @@ fn whatever_is_wanted_when_the_peer_ends_with_the_last_wish() {
         assert_eq!(known, wish, "seed {number}");
         assert_eq!(rib.advertised(), &wanted);
     }
+}
+
+/// RFC 7313 §4.
+#[test]
+fn a_refresh_is_marked_at_its_begin_and_end_where_agreed() {
+    let mut rib = rib();
+    let mut wanted = routes([1], 1);
+    wanted.extend(routes([2], 2));
+    rib.want(wanted);
+    drain(&mut rib);
+    rib.refresh(Family::Ipv4, true);
+    let mut framer = Framer::default();
+    for batch in drain(&mut rib) {
+        framer.push(&batch.bytes);
+    }
+    let mut said = Vec::new();
+    while let Some(frame) = framer.next_frame() {
+        said.push(match Message::decode(&frame.unwrap(), &codec()).unwrap() {
+            Message::RouteRefresh { subtype, .. } => format!("mark {subtype}"),
+            Message::Update(update) => format!("{:?}", update.reach[0].prefixes),
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(said, ["mark 1", "[192.0.2.1/32]", "[192.0.2.2/32]", "mark 2"]);
 }
