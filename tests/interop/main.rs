@@ -6,5 +6,8 @@
 
 mod bfd;
 mod bird;
+
 mod frr;
+mod policy;
+mod protection;
 mod stories;

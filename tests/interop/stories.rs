@@ -14,6 +14,8 @@ pub(crate) trait Upstream: Sized {
     fn start_calling(lab: &Lab, namespace: &Namespace, hosts: usize) -> Self;
     /// It takes IPv4 routes with an IPv6 next hop.
     fn start_extended(lab: &Lab, namespace: &Namespace) -> Self;
+    /// Its usual configuration with these pieces replaced.
+    fn start_with(lab: &Lab, namespace: &Namespace, replaced: &[(&str, &str)]) -> Self;
     fn stop(&mut self);
     /// What it shows of an address, for people.
     fn shown(&self, address: &str) -> String;
@@ -28,6 +30,9 @@ impl Upstream for Bird {
     }
     fn start_extended(lab: &Lab, namespace: &Namespace) -> Self {
         Bird::start_extended(lab, namespace)
+    }
+    fn start_with(lab: &Lab, namespace: &Namespace, replaced: &[(&str, &str)]) -> Self {
+        Bird::start_with(lab, namespace, replaced)
     }
     fn stop(&mut self) {
         Bird::stop(self);
@@ -47,6 +52,9 @@ impl Upstream for Frr {
     fn start_extended(lab: &Lab, namespace: &Namespace) -> Self {
         Frr::start_extended(lab, namespace)
     }
+    fn start_with(lab: &Lab, namespace: &Namespace, replaced: &[(&str, &str)]) -> Self {
+        Frr::start_with(lab, namespace, replaced)
+    }
     fn stop(&mut self) {
         Frr::stop(self);
     }
@@ -60,7 +68,7 @@ impl Upstream for Frr {
 }
 
 /// Three healthy hosts, all in the router's table. Fields drop in this order: the programs before their namespaces.
-struct Network<R> {
+pub(crate) struct Network<R> {
     agents: Vec<Agent>,
     services: Vec<Service>,
     router: R,

@@ -156,6 +156,7 @@ fn attributes() -> impl Strategy<Value = PathAttributes> {
                 .into_iter()
                 .map(|[global, local1, local2]| LargeCommunity { global, local1, local2 })
                 .collect(),
+            only_to_customer: None,
             unknown: unknown
                 .into_iter()
                 .map(|(code, value)| UnknownAttribute { flags: 0xe0, code, value })

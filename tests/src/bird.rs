@@ -68,6 +68,20 @@ impl Bird {
         Bird::with(lab, namespace, &CONFIG.replace("ipv4 { import all; export none; };", extended))
     }
 
+    /// The same as [`start`](Self::start), with these pieces of its configuration replaced.
+    ///
+    /// # Panics
+    /// When there is no such piece.
+    #[track_caller]
+    pub fn start_with(lab: &Lab, namespace: &Namespace, replaced: &[(&str, &str)]) -> Self {
+        let mut config = CONFIG.to_owned();
+        for (from, to) in replaced {
+            assert!(config.contains(from), "no {from:?} in {config}");
+            config = config.replace(from, to);
+        }
+        Bird::with(lab, namespace, &config)
+    }
+
     /// Starts it with a configuration of the test's own.
     #[track_caller]
     pub fn with(lab: &Lab, namespace: &Namespace, config: &str) -> Self {

@@ -104,6 +104,20 @@ impl Frr {
         self.bfdd.as_mut().expect("bfdd runs")
     }
 
+    /// The same as [`start`](Self::start), with these pieces of its configuration replaced.
+    ///
+    /// # Panics
+    /// When there is no such piece.
+    #[track_caller]
+    pub fn start_with(lab: &Lab, namespace: &Namespace, replaced: &[(&str, &str)]) -> Self {
+        let mut config = CONFIG.to_owned();
+        for (from, to) in replaced {
+            assert!(config.contains(from), "no {from:?} in {config}");
+            config = config.replace(from, to);
+        }
+        Frr::with(lab, namespace, &config)
+    }
+
     fn with(lab: &Lab, namespace: &Namespace, config: &str) -> Self {
         Frr::with_daemons(lab, namespace, config, false)
     }
@@ -136,6 +150,25 @@ impl Frr {
         let output = self.vtysh().args(["-c", words]).output().map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() { Ok(text) } else { Err(text) }
+    }
+
+    /// `vtysh -c LINE -c LINE …`, for lines that need those before them.
+    ///
+    /// # Errors
+    /// What vtysh says when it cannot.
+    pub fn tell(&self, lines: &[&str]) -> Result<String, String> {
+        let mut command = self.vtysh();
+        for line in lines {
+            command.args(["-c", line]);
+        }
+        let output = command.output().map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() { Ok(text) } else { Err(text) }
+    }
+
+    /// What bgpd logged.
+    pub fn log(&self) -> String {
+        self.bgpd.output()
     }
 
     /// Ends both in good order, bgpd first: sessions are closed, routes removed.

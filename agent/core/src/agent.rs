@@ -411,7 +411,7 @@ impl Agent {
                     self.touched = true;
                 }
                 Bgp::SessionDown { peer, was_established, reason } => {
-                    let text = peers::words(&reason);
+                    let text = peers::words(&reason, self.config.bgp.peers.get(&peer), was_established);
                     if self.peers.session_down(now, &peer, was_established, &text) {
                         let planned = peers::planned(&reason);
                         out.push(Action::Record(Fact::PeerDown { peer, was_established, planned, text }));

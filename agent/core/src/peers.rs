@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyvip_bgp::wire::Notification;
-use anyvip_bgp::{DownReason, PeerName, PeerState, SessionFacts};
+use anyvip_bgp::{DownReason, PeerConfig, PeerName, PeerState, SessionFacts};
 use anyvip_machine::Time;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -137,8 +137,35 @@ pub(crate) fn planned(reason: &DownReason) -> bool {
     }
 }
 
-/// For people.
-pub(crate) fn words(reason: &DownReason) -> String {
+/// For people. `config` is that of the peer.
+pub(crate) fn words(reason: &DownReason, config: Option<&PeerConfig>, was_established: bool) -> String {
+    let plain = plain_words(reason);
+    let hold_timer_expired = DownReason::WeSaid(Notification::hold_timer_expired());
+    if !was_established && *reason == hold_timer_expired {
+        // The kernel of a passive router answers with a TTL of its own; what the router says has the real one.
+        let suspicion = match config.is_some_and(|config| config.transport.ttl_security.is_some()) {
+            true => ": ttl_security is on, and a peer whose packets come with a low TTL looks like this",
+            false => "",
+        };
+        return format!("{plain}: connected, but the peer said nothing{suspicion}");
+    }
+    match reason {
+        DownReason::PeerSaid(said) | DownReason::WeSaid(said) if said.is_role_mismatch() => {
+            let options = config.map(|config| &config.session);
+            let wanted = match options.and_then(|options| Some((options.role?, options.role_strict))) {
+                Some((role, strict)) => {
+                    let or_none = if strict { ", and has to say so" } else { "" };
+                    format!("our role is {role}, so the peer has to be {}{or_none}", role.counterpart())
+                }
+                None => "we have no role and the peer wants one".to_owned(),
+            };
+            format!("{plain}: {wanted} (RFC 9234)")
+        }
+        _ => plain,
+    }
+}
+
+fn plain_words(reason: &DownReason) -> String {
     match reason {
         DownReason::Connection(failure) => failure.text.clone(),
         DownReason::PeerSaid(notification) => format!("the peer said: {notification}"),
@@ -194,6 +221,8 @@ mod tests {
             extended_next_hop: BTreeSet::new(),
             four_octet_as: true,
             route_refresh: true,
+            enhanced_route_refresh: false,
+            peer_role: None,
         };
         peers.session_up(&name, facts);
         let peer = peers.get(&name).unwrap();
@@ -226,6 +255,11 @@ mod tests {
     #[test]
     fn ends_are_worded_for_people() {
         let cease = Notification { code: 6, subcode: 4, data: Vec::new() };
-        assert!(words(&DownReason::PeerSaid(cease)).starts_with("the peer said: Cease"));
+        assert!(words(&DownReason::PeerSaid(cease), None, true).starts_with("the peer said: Cease"));
+        let mismatch = words(&DownReason::PeerSaid(Notification::role_mismatch()), None, false);
+        assert_eq!(
+            mismatch,
+            "the peer said: OPEN Message Error/Role Mismatch (2/11): we have no role and the peer wants one (RFC 9234)"
+        );
     }
 }

@@ -120,6 +120,8 @@ pub struct PeerStatus {
     pub state: String,
     pub for_ms: u64,
     pub families: Vec<String>,
+    /// The peer's role (RFC 9234), if it told one on this session.
+    pub role: Option<String>,
     pub advertised: Vec<IpNet>,
     /// Where BFD watches the path.
     pub bfd: Option<BfdStatus>,

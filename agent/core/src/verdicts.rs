@@ -173,7 +173,8 @@ impl Agent {
         let is_vip = |address: &IpAddr| self.config.services.values().any(|s| s.vips.contains(address));
         let written = service.announce.attributes(peer, standing);
         let next_hop = announce::next_hop(vip, &written, facts, view, is_vip);
-        let asn = self.config.bgp.asn;
+        let ours = self.config.bgp.asn;
+        let asn = self.config.bgp.peers.get(peer).map_or(ours, |peer| peer.local_asn(ours));
         let require = self.config.host.return_path == ReturnPath::Require;
         PeerGates {
             vip: gates.closed(),

@@ -22,10 +22,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use crate::bfd::Bfd;
 use crate::control::api::{Ask, Operation};
 use crate::journal::Journal;
+use crate::keys::Protections;
 use crate::latency::{Latency, holds_update};
 use crate::probes::{Finished, Names, Probes, Request};
 use crate::recorder::Recorder;
-use crate::reload::Reloads;
+use crate::reload::{self, Reloads};
 use crate::signals::{Signal, Signals};
 use crate::state::StateWriter;
 use crate::{kernel, systemd};
@@ -48,6 +49,7 @@ pub(crate) struct Parts {
     pub(crate) config_path: PathBuf,
     /// For the router id that a reload keeps, and the TTL of accepted connections.
     pub(crate) config: Config,
+    pub(crate) protections: Protections,
 }
 
 /// See the module's text.
@@ -103,7 +105,7 @@ impl Driver {
     pub(crate) fn new(parts: Parts) -> Driver {
         let (finished_sender, finished) = mpsc::unbounded_channel();
         let (outcomes_sender, outcomes) = mpsc::unbounded_channel();
-        Driver {
+        let mut driver = Driver {
             clock: parts.clock,
             agent: parts.agent,
             connections: Connections::new(),
@@ -129,7 +131,9 @@ impl Driver {
             systemd: systemd::Notifier::from_environment(),
             recorder: None,
             exit: None,
-        }
+        };
+        driver.protect(parts.protections);
+        driver
     }
 
     /// The agent, to be looked at.
@@ -278,6 +282,13 @@ impl Driver {
         }
     }
 
+    /// Before anything connects or listens, and again with each reload.
+    fn protect(&mut self, protections: Protections) {
+        for failure in self.connections.protect(protections).err().into_iter().flatten() {
+            self.record(&Fact::PeerNotice { peer: None, text: failure.to_string() });
+        }
+    }
+
     /// Who connects to us is known by address only once the connection stands.
     fn set_ttl(&mut self, connection: ConnectionId, remote: std::net::IpAddr) {
         let ttl =
@@ -322,10 +333,12 @@ impl Driver {
         self.reloads.begin(request, kernel::facts(&self.view, Some(self.config.router_id)));
     }
 
-    fn reload(&mut self, request: RequestId, config: Result<Box<Config>, String>) {
-        if let Ok(config) = &config {
-            self.config = (**config).clone();
-        }
+    fn reload(&mut self, request: RequestId, loaded: reload::Loaded) {
+        let config = loaded.map(|(config, protections)| {
+            self.config = (*config).clone();
+            self.protect(protections);
+            config
+        });
         self.take(Instant::now(), Event::Operator { request, command: Command::Reload { config } });
     }
 
@@ -391,8 +404,8 @@ impl Driver {
 
     fn speak(&mut self, received: Instant, action: anyvip_bgp::Action) {
         match action {
-            anyvip_bgp::Action::Connect { connection, remote, ttl, .. } => {
-                self.connections.connect(connection, &remote, ttl);
+            anyvip_bgp::Action::Connect { connection, remote, ttl, transport, .. } => {
+                self.connections.connect(connection, &remote, ttl, transport.source);
             }
             anyvip_bgp::Action::Send { connection, bytes } => {
                 let measured = holds_update(&bytes);

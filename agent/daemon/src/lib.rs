@@ -19,6 +19,7 @@ mod control;
 mod driver;
 mod journal;
 mod kernel;
+mod keys;
 mod latency;
 mod logging;
 mod probes;

@@ -20,7 +20,7 @@ use crate::control::server::{ControlSocket, SocketError};
 use crate::driver::{Driver, Parts};
 use crate::signals::Signals;
 use crate::state::{self, StateWriter};
-use crate::{configuration, kernel, render};
+use crate::{configuration, kernel, keys, render};
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -127,6 +127,7 @@ pub(crate) async fn prepare(
     let mut config = configured(&paths.config, &kernel_side.view, &stored)?;
     adjust(&mut config);
     crate::capabilities::check(&config)?;
+    let protections = keys::read(&config)?;
     let alone = Alone::ensure(&paths.state_dir)?;
     // Only now nobody else writes it.
     let stored = state::read(&paths.state_dir);
@@ -157,6 +158,7 @@ pub(crate) async fn prepare(
         asks,
         config_path: paths.config.clone(),
         config,
+        protections,
     });
     Ok(Prepared { driver, alone })
 }

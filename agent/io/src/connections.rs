@@ -16,10 +16,11 @@
 
 mod connection;
 mod options;
+mod protection;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -27,19 +28,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyvip_bgp::{ConnectionId, Endpoint, Event};
-use anyvip_machine::Failure;
+use anyvip_machine::{Failure, FailureKind};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use crate::failure::failed;
+use crate::failure::{failed, kind_of};
 use crate::sys::readiness::watch;
 use connection::{Closing, Connection, Turn};
+pub use protection::{Md5Key, Protection};
 
 /// The most that one `Received` carries.
 pub const RECEIVE_LIMIT: usize = 64 * 1024;
 /// How long a closed connection may take to flush and to see the peer's end.
 pub const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a connection may take to come to stand. The kernel would try for two minutes.
+pub const CONNECT_PATIENCE: Duration = Duration::from_secs(8);
 /// More connections than this are not kept waiting for their peer's end; the oldest is cut.
 const CLOSING_LIMIT: usize = 256;
 /// How long a listener rests when descriptors have run out.
@@ -51,6 +55,7 @@ pub struct Connections {
     open: BTreeMap<ConnectionId, Connection>,
     closing: VecDeque<Closing>,
     listeners: BTreeMap<SocketAddr, AsyncFd<Socket>>,
+    protections: BTreeMap<IpAddr, Protection>,
     /// Listeners rest until then, because `accept` had no descriptor to give.
     accept_again: Option<Instant>,
     accepted: u64,
@@ -71,6 +76,7 @@ impl Connections {
             open: BTreeMap::new(),
             closing: VecDeque::new(),
             listeners: BTreeMap::new(),
+            protections: BTreeMap::new(),
             accept_again: None,
             accepted: 0,
             outcomes: Vec::new(),
@@ -79,15 +85,26 @@ impl Connections {
     }
 
     /// Begins a connection; `Connected` or `ConnectFailed` comes out of [`next`](Self::next). A link-local address is
-    /// scoped by the endpoint's interface, any other is bound to it. `close` cancels. Needs a tokio runtime.
-    pub fn connect(&mut self, id: ConnectionId, remote: &Endpoint, ttl: Option<u8>) {
+    /// scoped by the endpoint's interface, any other is bound to it. `source` is the address of ours to connect from.
+    /// `close` cancels. Needs a tokio runtime.
+    pub fn connect(&mut self, id: ConnectionId, remote: &Endpoint, ttl: Option<u8>, source: Option<IpAddr>) {
         let name = endpoint_name(remote);
-        match begin_connect(remote, ttl) {
+        let protection = self.protections.get(&remote.address).cloned().unwrap_or_default();
+        match begin_connect(remote, ttl, source, &protection) {
             Ok(socket) => {
-                self.open.insert(id, Connection::connecting(socket, name));
+                let give_up = Instant::now() + CONNECT_PATIENCE;
+                let suspicion = protection.suspicion();
+                self.open
+                    .insert(id, Connection::connecting(socket, name, remote.address, give_up, suspicion));
             }
             Err(error) => {
-                let failure = options::connect_failure(&name, &error);
+                let failure = match (kind_of(&error), source) {
+                    (FailureKind::AddressNotAvailable, Some(source)) => Failure::new(
+                        FailureKind::AddressNotAvailable,
+                        format!("{source} is no address of this host"),
+                    ),
+                    _ => options::connect_failure(&name, &error, protection.suspicion()),
+                };
                 self.outcomes.push(Event::ConnectFailed { connection: id, failure });
             }
         }
@@ -116,14 +133,39 @@ impl Connections {
         self.closing.push_back(closing);
     }
 
+    /// How each peer's packets are told from those of others, by its address; the whole set. Connections to come obey it,
+    /// listeners and open connections take changed keys at once: if the peer changes its key too, a session lives on.
+    ///
+    /// # Errors
+    /// What the kernel refused, each with its peer; everything else is in effect.
+    pub fn protect(&mut self, wanted: BTreeMap<IpAddr, Protection>) -> Result<(), Vec<Failure>> {
+        let former = std::mem::replace(&mut self.protections, wanted);
+        let none = Protection::default();
+        let peers: BTreeSet<IpAddr> = former.keys().chain(self.protections.keys()).copied().collect();
+        let mut refused = Vec::new();
+        for peer in peers {
+            let (was, is) = (former.get(&peer), self.protections.get(&peer).unwrap_or(&none));
+            let listeners = self.listeners.iter().filter(|(at, _)| at.is_ipv4() == peer.is_ipv4());
+            let listeners = listeners.map(|(_, listener)| listener.get_ref());
+            let open = self.open.values().filter(|connection| connection.peer() == peer);
+            for socket in listeners.chain(open.map(Connection::socket)) {
+                if let Err(error) = is.rekey(was, socket, peer) {
+                    refused.push(failed(format!("cannot set the TCP MD5 key for {peer}"), &error));
+                }
+            }
+        }
+        if refused.is_empty() { Ok(()) } else { Err(refused) }
+    }
+
     /// The TTL (hop limit) of an open connection: for accepted ones, once it is known who it is.
     ///
     /// # Errors
     /// When the kernel refuses, or the id is unknown.
     pub fn set_ttl(&mut self, id: ConnectionId, ttl: u8) -> Result<(), Failure> {
-        let connection = self.open.get(&id).ok_or_else(|| {
-            Failure::new(anyvip_machine::FailureKind::NotFound, format!("no connection {id:?}"))
-        })?;
+        let connection = self
+            .open
+            .get(&id)
+            .ok_or_else(|| Failure::new(FailureKind::NotFound, format!("no connection {id:?}")))?;
         options::set_ttl(connection.socket(), ttl).map_err(|error| failed("cannot set the TTL", &error))
     }
 
@@ -141,6 +183,11 @@ impl Connections {
             }
             socket.set_nonblocking(true)?;
             socket.bind(&SockAddr::from(address))?;
+            for (peer, protection) in
+                self.protections.iter().filter(|(at, _)| at.is_ipv4() == address.is_ipv4())
+            {
+                protection.rekey(None, &socket, *peer)?;
+            }
             socket.listen(128)?;
             let bound = socket.local_addr()?.as_socket().unwrap_or(address);
             Ok((bound, watch(socket)?))
@@ -229,17 +276,17 @@ impl Connections {
         for listener in self.listeners.values() {
             let accepted = connection::poll_read(listener, context, |listener| listener.accept());
             let Poll::Ready(result) = accepted else { continue };
-            match result.and_then(|(socket, remote)| begin_accepted(socket, &remote)) {
+            match result.and_then(|(socket, remote)| begin_accepted(socket, &remote, &self.protections)) {
                 Ok((socket, local, remote)) => {
                     self.accepted += 1;
                     let id = ConnectionId::Accepted(self.accepted);
-                    self.open.insert(id, Connection::open(socket, remote.to_string()));
+                    self.open.insert(id, Connection::open(socket, remote.to_string(), remote.ip()));
                     self.outcomes.push(Event::Accepted { connection: id, local, remote });
                 }
                 Err(error) => {
                     // The peer may have gone again before we looked: nothing to report, look for the next one. Without
                     // descriptors the queue stays full, so looking again at once would only burn the processor.
-                    if crate::failure::kind_of(&error) == anyvip_machine::FailureKind::Exhausted {
+                    if kind_of(&error) == FailureKind::Exhausted {
                         self.accept_again = Some(Instant::now() + ACCEPT_REST);
                     } else {
                         context.waker().wake_by_ref();
@@ -250,11 +297,20 @@ impl Connections {
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        self.closing.iter().map(Closing::deadline).chain(self.accept_again).min()
+        let connecting = self.open.values().filter_map(Connection::give_up);
+        self.closing.iter().map(Closing::deadline).chain(self.accept_again).chain(connecting).min()
     }
 
     fn forget_expired(&mut self, now: Instant) {
         self.closing.retain(|closing| closing.deadline() > now);
+        let Connections { open, outcomes, .. } = self;
+        open.retain(|id, connection| match connection.give_up().filter(|give_up| *give_up <= now) {
+            Some(_) => {
+                outcomes.push(Event::ConnectFailed { connection: *id, failure: connection.unanswered() });
+                false
+            }
+            None => true,
+        });
         if self.accept_again.is_some_and(|rest| rest <= now) {
             self.accept_again = None;
         }
@@ -288,13 +344,22 @@ fn endpoint_name(remote: &Endpoint) -> String {
     }
 }
 
-fn begin_connect(remote: &Endpoint, ttl: Option<u8>) -> io::Result<AsyncFd<Socket>> {
+fn begin_connect(
+    remote: &Endpoint,
+    ttl: Option<u8>,
+    source: Option<IpAddr>,
+    protection: &Protection,
+) -> io::Result<AsyncFd<Socket>> {
     let mut address = SocketAddr::new(remote.address, remote.port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     options::set_common(&socket, address.is_ipv6())?;
     if let Some(ttl) = ttl {
         options::set_ttl(&socket, ttl)?;
+    }
+    protection.guard(&socket, remote.address, true)?;
+    if let Some(source) = source {
+        socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
     }
     match (remote.address, &remote.interface) {
         (IpAddr::V6(ip), Some(interface)) if ip.is_unicast_link_local() => {
@@ -316,11 +381,16 @@ fn begin_connect(remote: &Endpoint, ttl: Option<u8>) -> io::Result<AsyncFd<Socke
 fn begin_accepted(
     socket: Socket,
     remote: &SockAddr,
+    protections: &BTreeMap<IpAddr, Protection>,
 ) -> io::Result<(AsyncFd<Socket>, SocketAddr, SocketAddr)> {
     let not_ip = || io::Error::from(io::ErrorKind::Unsupported);
     let remote = remote.as_socket().ok_or_else(not_ip)?;
     let local = socket.local_addr()?.as_socket().ok_or_else(not_ip)?;
     socket.set_nonblocking(true)?;
     options::set_common(&socket, remote.is_ipv6())?;
+    if let Some(protection) = protections.get(&remote.ip().to_canonical()) {
+        // Its key it has from the listener.
+        protection.guard(&socket, remote.ip(), false)?;
+    }
     Ok((watch(socket)?, local, remote))
 }

@@ -8,14 +8,17 @@ use serde::{Deserialize, Serialize};
 use crate::RouteAttributes;
 use crate::error::EncodeError;
 use crate::wire::{
-    AsPath, AsSegment, AsSegmentKind, Codec, Family, NextHop, PathAttributes, end_of_rib, pack_announcements,
-    pack_withdrawals,
+    AfiSafi, AsPath, AsSegment, AsSegmentKind, Codec, Family, Message, NextHop, PathAttributes, end_of_rib,
+    pack_announcements, pack_withdrawals,
 };
 
 /// One `Send`: whole messages of at most this many octets.
 pub(crate) const MAX_BATCH_LEN: usize = 64 * 1024;
 /// An AS_PATH segment counts its AS numbers in one octet (RFC 4271 §4.3).
 const MAX_SEGMENT_LEN: usize = 255;
+/// Subtypes of ROUTE-REFRESH (RFC 7313 §3.2).
+const BEGIN_OF_REFRESH: u8 = 1;
+const END_OF_REFRESH: u8 = 2;
 /// Without a configured LOCAL_PREF; the value every implementation takes.
 const DEFAULT_LOCAL_PREF: u32 = 100;
 
@@ -34,6 +37,10 @@ pub(crate) struct AdjRibOut {
     pending: BTreeSet<IpNet>,
     /// Prefixes that the peer asked to hear again although nothing changed.
     again: BTreeSet<IpNet>,
+    /// Families whose refresh has to be marked at its begin (RFC 7313 §4).
+    begins: BTreeSet<Family>,
+    /// Families whose refresh has to be marked at its end, once nothing of it is left in `again`.
+    ends: BTreeSet<Family>,
     /// What the codec refused: its attributes do not fit into a message. Not pending until wanted differently.
     unsendable: BTreeSet<IpNet>,
     /// Families whose End-of-RIB is due once nothing is pending (RFC 4724 §2). `None` until the first wanted set.
@@ -45,6 +52,8 @@ pub(crate) struct AdjRibOut {
 pub(crate) struct Origination {
     pub(crate) asn: u32,
     pub(crate) external: bool,
+    /// RFC 9234 §5: to customers, peers and clients of a route server goes the attribute Only to Customer.
+    pub(crate) only_to_customer: bool,
 }
 
 /// Messages for one `Send`, and what they say.
@@ -66,6 +75,8 @@ impl AdjRibOut {
             advertised: BTreeMap::new(),
             pending: BTreeSet::new(),
             again: BTreeSet::new(),
+            begins: BTreeSet::new(),
+            ends: BTreeSet::new(),
             unsendable: BTreeSet::new(),
             end_of_rib: None,
         }
@@ -87,8 +98,11 @@ impl AdjRibOut {
         }
     }
 
-    /// RFC 2918 §4: the peer asked for everything of this family again.
-    pub(crate) fn refresh(&mut self, family: Family) {
+    /// RFC 2918 §4: the peer asked for everything of this family again. `marked`: RFC 7313 was agreed on.
+    pub(crate) fn refresh(&mut self, family: Family, marked: bool) {
+        if marked {
+            self.begins.insert(family);
+        }
         let again = self.wanted.keys().filter(|prefix| Family::of(prefix) == family);
         self.again.extend(again.filter(|p| !self.unsendable.contains(p)).copied());
     }
@@ -110,6 +124,13 @@ impl AdjRibOut {
         if self.is_idle() {
             return;
         }
+        while let Some(family) = self.begins.first().copied() {
+            if !batch.mark(family, BEGIN_OF_REFRESH) {
+                return;
+            }
+            self.begins.remove(&family);
+            self.ends.insert(family);
+        }
         if !self.withdraw(batch) {
             return;
         }
@@ -118,13 +139,21 @@ impl AdjRibOut {
                 return;
             }
         }
+        // What is left in `again` here is of a family that was asked for anew.
+        while let Some(family) = self.ends.first().copied() {
+            if !batch.mark(family, END_OF_REFRESH) {
+                return;
+            }
+            self.ends.remove(&family);
+        }
         self.say_end_of_rib(batch);
     }
 
     /// Whether the peer knows all there is to know.
     fn is_idle(&self) -> bool {
         let said = self.end_of_rib.as_ref().is_none_or(BTreeSet::is_empty);
-        self.pending.is_empty() && self.again.is_empty() && said
+        let marked = self.begins.is_empty() && self.ends.is_empty();
+        self.pending.is_empty() && self.again.is_empty() && marked && said
     }
 
     /// Whether this session may carry the route at all.
@@ -225,6 +254,17 @@ impl AdjRibOut {
 }
 
 impl Batch {
+    /// Adds a ROUTE-REFRESH with this subtype; false if there is no room.
+    fn mark(&mut self, family: Family, subtype: u8) -> bool {
+        let message = Message::RouteRefresh { family: AfiSafi::from(family), subtype };
+        let bytes = message.encode(&Codec::before_open());
+        let fits = self.bytes.len() + bytes.len() <= MAX_BATCH_LEN;
+        if fits {
+            self.bytes.extend(bytes);
+        }
+        fits
+    }
+
     /// Adds as many prefixes from the front as there is room for, and says how many; fewer than all means that the
     /// batch is full. A try that is too long tells how many would fit, so packing takes a few tries and not one per
     /// prefix.
@@ -264,6 +304,7 @@ impl Origination {
             communities: route.communities.iter().copied().collect(),
             extended_communities: route.extended_communities.iter().copied().collect(),
             large_communities: route.large_communities.iter().copied().collect(),
+            only_to_customer: self.only_to_customer.then_some(self.asn),
             ..PathAttributes::default()
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyvip_machine::Failure;
@@ -10,7 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{
-    AsPath, Community, ExtendedCommunity, Family, LargeCommunity, NextHop, Notification, Origin,
+    AsPath, Community, ExtendedCommunity, Family, LargeCommunity, NextHop, Notification, Origin, Role,
 };
 
 /// Everything that can happen to a speaker.
@@ -52,7 +53,13 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     /// Open a TCP connection. Answered by `Connected` or `ConnectFailed`.
-    Connect { connection: ConnectionId, peer: PeerName, remote: Endpoint, ttl: Option<u8> },
+    Connect {
+        connection: ConnectionId,
+        peer: PeerName,
+        remote: Endpoint,
+        ttl: Option<u8>,
+        transport: Transport,
+    },
     /// Write these whole messages (at most 64 KiB). Answered by `Sent`; until then no other `Send` on this connection.
     Send {
         connection: ConnectionId,
@@ -134,6 +141,48 @@ pub struct PeerConfig {
     pub families: BTreeSet<Family>,
     /// What to keep of what the peer tells us.
     pub receive: Receive,
+    /// What else is offered and asked for.
+    pub session: SessionOptions,
+    /// How TCP is made and protected.
+    pub transport: Transport,
+}
+
+impl PeerConfig {
+    /// Our AS number towards this peer, where `speaker` is that of the speaker.
+    pub fn local_asn(&self, speaker: u32) -> u32 {
+        self.session.local_asn.unwrap_or(speaker)
+    }
+
+    /// Whether the peer is in another AS than we are towards it.
+    pub fn is_external(&self, speaker: u32) -> bool {
+        self.asn != self.local_asn(speaker)
+    }
+}
+
+/// What a session is negotiated with beyond families and hold time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionOptions {
+    /// Our AS number towards this peer, where it is not that of the speaker.
+    pub local_asn: Option<u32>,
+    /// Our role (RFC 9234); told and checked on external sessions only.
+    pub role: Option<Role>,
+    /// Whether a peer that tells no role is refused.
+    pub role_strict: bool,
+    /// Name of this host for the peer's operator (draft-walton-bgp-hostname-capability), with or without a domain.
+    pub host_name: Option<String>,
+    /// Name and version of the program (draft-abraitis-bgp-version-capability).
+    pub software_version: Option<String>,
+}
+
+/// How TCP is made and protected; the driver's to carry out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transport {
+    /// Address of ours to connect from.
+    pub source: Option<IpAddr>,
+    /// GTSM (RFC 5082): we send 255, and what has passed this many routers or more is dropped.
+    pub ttl_security: Option<u8>,
+    /// TCP MD5 (RFC 2385): the file that holds the key. Never the key itself.
+    pub password_file: Option<PathBuf>,
 }
 
 /// What to keep of a peer's routes. Everything else is counted and dropped at decode.
@@ -201,6 +250,10 @@ pub struct SessionFacts {
     pub four_octet_as: bool,
     /// Whether the peer answers ROUTE-REFRESH (RFC 2918).
     pub route_refresh: bool,
+    /// Whether the answers to ROUTE-REFRESH are marked at their begin and end (RFC 7313).
+    pub enhanced_route_refresh: bool,
+    /// The peer's role (RFC 9234), if it told one.
+    pub peer_role: Option<Role>,
 }
 
 /// Why a session or an attempt ended.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::adj_rib_in::AdjRibIn;
 use crate::adj_rib_out::{AdjRibOut, Batch, Origination};
 use crate::negotiation::{negotiate, offer};
-use crate::wire::{AfiSafi, Codec, Family, Framer, Message, Notification, Open, Update};
+use crate::wire::{AfiSafi, Codec, Family, Framer, Message, Notification, Open, Role, Update};
 use crate::{Action, ConnectionId, PeerConfig, PeerState, SessionFacts};
 
 /// RFC 4271 §8.2.2 suggests four minutes for the HoldTimer in OpenSent. A peer on a data-centre link that has not
@@ -256,7 +256,9 @@ impl Connection {
                     families: facts.families.clone(),
                     extended_next_hop: facts.extended_next_hop.clone(),
                 };
-                let origination = Origination { asn: ours.asn, external };
+                let role = config.session.role.filter(|_| external);
+                let only_to_customer = role.is_some_and(Role::tells_only_to_customer);
+                let origination = Origination { asn: ours.asn, external, only_to_customer };
                 self.state = State::Established(Box::new(Session {
                     facts: facts.clone(),
                     since: now,
@@ -279,11 +281,12 @@ impl Connection {
                 // RFC 2918 §4: what was not negotiated is ignored.
                 if let Some(family) = family.family().filter(|family| session.facts.families.contains(family))
                 {
-                    session.adj_rib_out.refresh(family);
+                    let marked = session.facts.enhanced_route_refresh;
+                    session.adj_rib_out.refresh(family, marked);
                 }
                 Ok(Heard::Nothing)
             }
-            // RFC 7313 §4: without its capability the other subtypes mean nothing.
+            // RFC 7313 §4: the marks of an answer to us. Each route in it replaces the former one; what is gone was withdrawn.
             (State::Established(_), Message::RouteRefresh { .. }) => Ok(Heard::Nothing),
             // RFC 4271 §6.6 with the subcodes of RFC 6608.
             (state, _) => Err(Ending::Say(Notification::fsm_error(match state {

@@ -24,7 +24,8 @@
 //!
 //! # RFCs
 //!
-//! See `docs/rfc-coverage.md`: 4271, 4760, 6793, 5492, 2918, 8950, 7606, 6286, 9687, 9003, 9384, 4486, 1997, 4360, 8092.
+//! See `docs/rfc-coverage.md`: 4271, 4760, 6793, 5492, 2918, 8950, 7606, 6286, 9687, 9234, 9003, 9384, 4486, 1997, 4360,
+//! 8092.
 #![forbid(unsafe_code)]
 
 mod adj_rib_in;
@@ -44,7 +45,7 @@ pub mod wire;
 
 pub use boundary::{
     Action, ConnectionId, DownReason, Endpoint, Event, PeerConfig, PeerName, PeerState, Receive,
-    RouteAttributes, SessionFacts, SpeakerConfig,
+    RouteAttributes, SessionFacts, SessionOptions, SpeakerConfig, Transport,
 };
 pub use speaker::Speaker;
 pub use status::{Counters, LastError, PeerView};

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::connection::Local;
-use crate::wire::{AfiSafi, Capability, Family, Notification, Open};
+use crate::wire::{AfiSafi, Capability, Family, Notification, Open, Role};
 use crate::{PeerConfig, SessionFacts};
 
 /// RFC 4271 §4.2: a hold time is zero or at least three seconds.
@@ -22,8 +22,42 @@ pub(crate) fn offer(ours: Local, config: &PeerConfig) -> Open {
         let ipv4 = AfiSafi::from(Family::Ipv4);
         capabilities.push(Capability::ExtendedNextHop(vec![(ipv4, AFI_IPV6)]));
     }
+    if let Some(role) = our_role(ours, config) {
+        capabilities.push(Capability::Role(role.octet()));
+    }
     capabilities.push(Capability::FourOctetAs(ours.asn));
+    capabilities.push(Capability::EnhancedRouteRefresh);
+    if let Some(name) = &config.session.host_name {
+        let (host, domain) = name.split_once('.').unwrap_or((name, ""));
+        capabilities.push(Capability::HostName { host: host.to_owned(), domain: domain.to_owned() });
+    }
+    capabilities.extend(config.session.software_version.clone().map(Capability::SoftwareVersion));
     Open::new(ours.asn, offered_hold_time(config), ours.router_id, capabilities)
+}
+
+/// RFC 9234 §4.1: only external sessions have roles.
+fn our_role(ours: Local, config: &PeerConfig) -> Option<Role> {
+    config.session.role.filter(|_| config.asn != ours.asn)
+}
+
+/// RFC 9234 §4.2: what the peer told, if it fits.
+fn peer_role(open: &Open, ours: Local, config: &PeerConfig) -> Result<Option<Role>, Notification> {
+    let told: BTreeSet<u8> = open
+        .capabilities
+        .iter()
+        .filter_map(|capability| match capability {
+            Capability::Role(role) => Some(*role),
+            _ => None,
+        })
+        .collect();
+    let role = told.first().copied().and_then(Role::from_octet);
+    let Some(ours) = our_role(ours, config) else { return Ok(role.filter(|_| told.len() == 1)) };
+    let fits = match told.len() {
+        0 => !config.session.role_strict,
+        1 => role == Some(ours.counterpart()),
+        _ => false,
+    };
+    if fits { Ok(role) } else { Err(Notification::role_mismatch()) }
 }
 
 /// RFC 4271 §4.2: whole seconds, zero or at least three.
@@ -50,6 +84,7 @@ pub(crate) fn negotiate(
     if open.router_id.is_unspecified() || same {
         return Err(Notification::bad_bgp_identifier());
     }
+    let peer_role = peer_role(open, ours, config)?;
     // RFC 4271 §4.2: the smaller of both; zero is the smallest and means none.
     let hold_time = open.hold_time.min(offered_hold_time(config));
     let told = |wanted: &Capability| open.capabilities.contains(wanted);
@@ -77,6 +112,8 @@ pub(crate) fn negotiate(
         families,
         four_octet_as: open.capabilities.iter().any(|c| matches!(c, Capability::FourOctetAs(_))),
         route_refresh: told(&Capability::RouteRefresh),
+        enhanced_route_refresh: told(&Capability::EnhancedRouteRefresh),
+        peer_role,
     })
 }
 
@@ -85,7 +122,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::{Endpoint, Receive};
+    use crate::{Endpoint, Receive, SessionOptions, Transport};
 
     const OURS: Local = Local { asn: 65001, router_id: Ipv4Addr::new(10, 0, 0, 1) };
     const IPV4: AfiSafi = AfiSafi { afi: 1, safi: 1 };
@@ -101,6 +138,8 @@ mod tests {
             ttl: None,
             families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
             receive: Receive::Nothing,
+            session: SessionOptions::default(),
+            transport: Transport::default(),
         }
     }
 
@@ -175,6 +214,38 @@ mod tests {
         assert_eq!(hold_time(Some(100_000), u16::MAX), Some(65535));
     }
 
+    /// RFC 9234 §4.2.
+    #[test]
+    fn roles_must_be_counterparts_on_external_sessions() {
+        let with = |role, role_strict| PeerConfig {
+            session: SessionOptions { role: Some(role), role_strict, ..SessionOptions::default() },
+            ..config(65002)
+        };
+        let says = |roles: &[u8]| theirs(65002, roles.iter().map(|role| Capability::Role(*role)).collect());
+        for ours in Role::ALL {
+            assert!(offer(OURS, &with(ours, false)).capabilities.contains(&Capability::Role(ours.octet())));
+            for theirs in 0..=5 {
+                let fits = theirs == ours.counterpart().octet();
+                let agreed = agree(&says(&[theirs]), &with(ours, false)).map(|facts| facts.peer_role);
+                let expected = fits.then_some(Some(ours.counterpart())).ok_or(Notification::role_mismatch());
+                assert_eq!(agreed, expected, "{ours} with {theirs}");
+            }
+        }
+        let customer = with(Role::Customer, false);
+        assert!(agree(&says(&[]), &customer).is_ok());
+        assert_eq!(agree(&says(&[]), &with(Role::Customer, true)), Err(Notification::role_mismatch()));
+        assert!(agree(&says(&[0, 0]), &customer).is_ok(), "the same twice");
+        assert_eq!(agree(&says(&[0, 4]), &customer), Err(Notification::role_mismatch()));
+        assert_eq!(
+            agree(&says(&[4]), &config(65002)).unwrap().peer_role,
+            Some(Role::Peer),
+            "none of our own"
+        );
+        let internal = PeerConfig { asn: OURS.asn, ..customer };
+        assert!(!offer(OURS, &internal).capabilities.iter().any(|c| matches!(c, Capability::Role(_))));
+        assert!(agree(&theirs(OURS.asn, vec![Capability::Role(4)]), &internal).is_ok());
+    }
+
     /// RFC 4724: the capability's absence is what makes peers drop our routes with the session.
     #[test]
     fn we_offer_what_is_configured_and_never_graceful_restart() {
@@ -185,8 +256,20 @@ mod tests {
             Capability::RouteRefresh,
             Capability::ExtendedNextHop(vec![(IPV4, 2)]),
             Capability::FourOctetAs(65001),
+            Capability::EnhancedRouteRefresh,
         ];
         assert_eq!(open.capabilities, expected);
+        let session = SessionOptions {
+            host_name: Some("h1.example.net".to_owned()),
+            software_version: Some("anyvip 1".to_owned()),
+            ..SessionOptions::default()
+        };
+        let named = offer(OURS, &PeerConfig { session, ..config(65002) });
+        let more = [
+            Capability::HostName { host: "h1".to_owned(), domain: "example.net".to_owned() },
+            Capability::SoftwareVersion("anyvip 1".to_owned()),
+        ];
+        assert_eq!(named.capabilities[expected.len()..], more);
         assert_eq!((open.asn, open.hold_time), (65001, 9));
         let only_ipv6 = PeerConfig { families: BTreeSet::from([Family::Ipv6]), ..config(65002) };
         let capabilities = offer(OURS, &only_ipv6).capabilities;

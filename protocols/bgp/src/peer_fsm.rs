@@ -480,6 +480,7 @@ impl PeerFsm {
             peer: self.name.clone(),
             remote: self.config.remote.clone(),
             ttl: self.config.ttl,
+            transport: self.config.transport.clone(),
         });
     }
 
@@ -538,8 +539,19 @@ fn close(connection: &Connection, ending: Ending, fx: &mut Effects) -> DownReaso
 
 /// The fields that a session was negotiated from or made with.
 fn resets_session(former: &PeerConfig, now: &PeerConfig) -> bool {
-    let PeerConfig { remote, asn, connect: _, hold_time, connect_retry: _, ttl, families, receive: _ } =
-        former;
+    let PeerConfig {
+        remote,
+        asn,
+        connect: _,
+        hold_time,
+        connect_retry: _,
+        ttl,
+        families,
+        receive: _,
+        session,
+        transport,
+    } = former;
     (remote, asn, hold_time, ttl, families)
         != (&now.remote, &now.asn, &now.hold_time, &now.ttl, &now.families)
+        || (session, transport) != (&now.session, &now.transport)
 }

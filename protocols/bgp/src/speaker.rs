@@ -11,7 +11,7 @@ use crate::effects::{Effects, Farewell, PeerNumber};
 use crate::peer_fsm::PeerFsm;
 use crate::status::PeerView;
 use crate::wire::Notification;
-use crate::{Action, ConnectionId, Event, PeerName, SpeakerConfig};
+use crate::{Action, ConnectionId, Event, PeerConfig, PeerName, SpeakerConfig};
 
 /// BGP-4 of one host.
 ///
@@ -149,7 +149,8 @@ impl Speaker {
         if self.stopped {
             return;
         }
-        let ours = Local { asn: config.asn, router_id: config.router_id };
+        let ours_towards =
+            |peer: &PeerConfig| Local { asn: peer.local_asn(config.asn), router_id: config.router_id };
         let gone: Vec<PeerName> =
             self.numbers.keys().filter(|name| !config.peers.contains_key(*name)).cloned().collect();
         let last = Notification::cease(Notification::PEER_DECONFIGURED, None);
@@ -159,7 +160,8 @@ impl Speaker {
             self.peers.remove(&number);
             self.agenda.set(number, None);
         }
-        for (name, peer) in config.peers {
+        for (name, peer) in config.peers.clone() {
+            let ours = ours_towards(&peer);
             if let Some(number) = self.numbers.get(&name).copied() {
                 self.with(now, number, actions, |fsm, fx| fsm.configure(ours, peer, fx));
             } else {

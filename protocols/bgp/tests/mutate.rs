@@ -227,6 +227,7 @@ fn attributes() -> PathAttributes {
         communities: vec![Community::NO_EXPORT, Community(0xfde9_0064)],
         extended_communities: vec!["rt:65001:7".parse::<ExtendedCommunity>().unwrap()],
         large_communities: vec![LargeCommunity { global: 65001, local1: 1, local2: 2 }],
+        only_to_customer: Some(65001),
         unknown: vec![UnknownAttribute { flags: 0xe0, code: 99, value: b"kept".to_vec() }],
     }
 }

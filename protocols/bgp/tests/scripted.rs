@@ -13,7 +13,7 @@ use anyvip_bgp::wire::{
 };
 use anyvip_bgp::{
     Action, ConnectionId, Endpoint, Event, PeerConfig, PeerName, PeerState, Receive, RouteAttributes,
-    Speaker, SpeakerConfig,
+    SessionOptions, Speaker, SpeakerConfig, Transport,
 };
 use anyvip_machine::{Seed, Time};
 use ipnet::IpNet;
@@ -49,6 +49,8 @@ impl Scripted {
             ttl: Some(1),
             families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
             receive: Receive::All,
+            session: SessionOptions::default(),
+            transport: Transport::default(),
         };
         let router_id = Ipv4Addr::new(10, 0, 0, 1);
         let config = SpeakerConfig { asn, router_id, peers: BTreeMap::from([(name(), peer)]) };
@@ -243,6 +245,8 @@ fn garbage_from_one_peer_leaves_the_sessions_and_deadlines_of_others_alone() {
         ttl: None,
         families: BTreeSet::from([Family::Ipv4]),
         receive: Receive::All,
+        session: SessionOptions::default(),
+        transport: Transport::default(),
     };
     let names = ["good", "bad"].map(PeerName::from);
     let peers = BTreeMap::from([(names[0].clone(), peer(2)), (names[1].clone(), peer(3))]);

@@ -118,6 +118,34 @@ impl Read for VipAddress {
     }
 }
 
+/// A name of this host, of letters, digits, dots and hyphens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostName(pub(crate) String);
+
+impl Read for HostName {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(node, path, "a host name")?;
+        let (host, domain) = text.split_once('.').unwrap_or((text, ""));
+        let good = |part: &str| {
+            part.len() <= 64
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        };
+        if host.is_empty() || !good(host) || !good(domain) {
+            let help = "write for example \"h1.example.net\": at most 64 characters before the first dot, and 64 behind it";
+            return reader.refuse(node, path, format!("{text:?} is no host name"), help);
+        }
+        Some(HostName(text.to_owned()))
+    }
+
+    fn describe() -> String {
+        "host name".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}([.][A-Za-z0-9._-]{0,64})?$" })
+    }
+}
+
 /// A prefix to tell: not the default route, no bit set beyond its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PrefixNet(pub(crate) IpNet);

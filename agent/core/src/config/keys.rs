@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
-use super::addresses::{AbsolutePath, HostAddress, InterfaceName, Listen, PrefixNet, RouterId, VipAddress};
+use super::addresses::{
+    AbsolutePath, HostAddress, HostName, InterfaceName, Listen, PrefixNet, RouterId, VipAddress,
+};
 use super::diagnostic::At;
 use super::document::{Node, Value};
 use super::read::{Leaf, Nesting, Read, Reader};
@@ -12,7 +14,7 @@ use super::values::{Asn, ConfigVersion, HoldTime, Int, OneOrMany, Wait};
 use super::web::{HeaderTable, StatusRange, UrlPath, WebAddress};
 use super::words::{
     BfdWord, CheckTarget, CheckWords, CommunityWord, FamilyWord, Method, OnErrorWord, OnFailureWord,
-    ReturnPathWord,
+    ReturnPathWord, RoleWord,
 };
 
 /// What a changed key does to what is announced.
@@ -193,15 +195,28 @@ section! {
         bfd: BfdWord, Live, "false",
             "Whether BFD watches the path to the peer: its failure closes the session at once. `true`, or a table.";
         families: Vec<At<FamilyWord>>, ResetSession, "those of the VIPs told to this peer", "Address families to offer.";
+        local_asn: Asn, ResetSession, "bgp.asn", "Our AS number towards this peer alone.";
+        role: RoleWord, ResetSession, "none",
+            "Our role on an external session (RFC 9234): a host below its routers is their `customer`. Roles that do not fit end the session.";
+        role_strict: bool, ResetSession, "false", "Whether a peer that tells no role is refused; needs `role`.";
+        host_name: HostName, ResetSession, "none", "Name of this host to tell the peer's operator (FQDN capability).";
+        software_version: bool, ResetSession, "false", "Whether to tell the peer's operator that this is anyvip, and which version.";
+        source_address: HostAddress, ResetSession, "the kernel's choice", "Address of this host to connect from.";
+        ttl_security: Int<1, 254>, ResetSession, "none",
+            "GTSM (RFC 5082): how many hops away the peer may be, 1 on the same link. We send TTL 255 and drop what has passed more routers. Both ends need it.";
+        password_file: AbsolutePath, ResetSession, "none",
+            "File whose first line is the TCP MD5 key (RFC 2385), 1 to 80 octets. A reload reads it again; a changed key resets no session.";
     }
     later {
-        "password", "password_file", "interface", "ttl_security", "source", "local_asn",
-        "graceful_restart", "weight", "add_path", "install_default", "multihop"
+        "interface", "graceful_restart", "weight", "add_path", "install_default", "multihop"
     }
     instead {
         "multihop" => "write ttl, the number of hops to the peer",
         "connect" => "write passive = true for a peer that connects to us",
-        "remote_as" => "write asn", "peer_as" => "write asn", "keepalive" => "it is a third of hold_time",
+        "remote_as" => "write asn", "peer_as" => "write asn", "local_as" => "write local_asn",
+        "local_role" => "write role", "source" => "write source_address", "keepalive" => "it is a third of hold_time",
+        "password" => "write password_file: keys do not belong into this file",
+        "gtsm" => "write ttl_security, 1 for a peer on the same link", "ebgp_multihop" => "write ttl, the number of hops to the peer",
         "hold" => "write hold_time", "neighbor" => "write address"
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyvip_bgp::wire::Family;
-use anyvip_bgp::{Endpoint, PeerConfig, PeerName, Receive};
+use anyvip_bgp::{Endpoint, PeerConfig, PeerName, Receive, SessionOptions, Transport};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -322,7 +322,27 @@ fn peer_config(
     let address = written.address.or(&defaults.address).value()?.0;
     let asn = written.asn.or(&defaults.asn).value()?.0;
     // RFC 4271 §3: an external peer is normally on the link; 1 keeps the session there.
-    let default_ttl = (asn != own_asn && !address.is_loopback()).then_some(1);
+    let session = SessionOptions {
+        local_asn: written.local_asn.or(&defaults.local_asn).value().map(|asn| asn.0),
+        role: written.role.or(&defaults.role).value().map(|role| role.0),
+        role_strict: written.role_strict.or(&defaults.role_strict).value().copied().unwrap_or(false),
+        host_name: written.host_name.or(&defaults.host_name).value().map(|name| name.0.clone()),
+        software_version: match written.software_version.or(&defaults.software_version).value() {
+            Some(true) => Some(concat!("anyvip ", env!("CARGO_PKG_VERSION")).to_owned()),
+            _ => None,
+        },
+    };
+    let external = asn != session.local_asn.unwrap_or(own_asn);
+    let transport = Transport {
+        source: written.source_address.or(&defaults.source_address).value().map(|address| address.0),
+        ttl_security: written.ttl_security.or(&defaults.ttl_security).value().map(|hops| hops.u8()),
+        password_file: written.password_file.or(&defaults.password_file).value().map(|file| file.0.clone()),
+    };
+    // RFC 5082 §3: what comes from afar cannot have the highest TTL.
+    let default_ttl = match transport.ttl_security {
+        Some(_) => Some(u8::MAX),
+        None => (external && !address.is_loopback()).then_some(1),
+    };
     let families: BTreeSet<Family> = match written.families.or(&defaults.families).value() {
         Some(words) => words.iter().map(|word| word.value.0).collect(),
         None if vips.is_empty() => BTreeSet::from([family(address)]),
@@ -349,6 +369,8 @@ fn peer_config(
         ttl: written.ttl.or(&defaults.ttl).value().map(|ttl| ttl.u8()).or(default_ttl),
         families,
         receive: Receive::Nothing,
+        session,
+        transport,
     })
 }
 

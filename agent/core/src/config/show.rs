@@ -118,6 +118,7 @@ fn bfd(bfd: &Bfd) -> Table {
 }
 
 fn peer(peer: &PeerConfig, watched: Option<&Bfd>) -> Table {
+    let transport = &peer.transport;
     let mut table = Table::new();
     set(&mut table, "address", peer.remote.address.to_string());
     set(&mut table, "asn", i64::from(peer.asn));
@@ -125,7 +126,14 @@ fn peer(peer: &PeerConfig, watched: Option<&Bfd>) -> Table {
     set(&mut table, "hold_time", format_duration(peer.hold_time.unwrap_or_default()));
     set(&mut table, "connect_retry", format_duration(peer.connect_retry));
     set(&mut table, "passive", !peer.connect);
-    set_some(&mut table, "ttl", peer.ttl.map(i64::from));
+    set_some(&mut table, "ttl", peer.ttl.filter(|_| transport.ttl_security.is_none()).map(i64::from));
+    set_some(&mut table, "ttl_security", transport.ttl_security.map(i64::from));
+    set_some(&mut table, "source_address", transport.source.map(|address| address.to_string()));
+    set_some(
+        &mut table,
+        "password_file",
+        transport.password_file.as_ref().map(|file| file.display().to_string()),
+    );
     set(&mut table, "families", strings(&peer.families));
     match watched {
         None => set(&mut table, "bfd", false),
@@ -135,6 +143,11 @@ fn peer(peer: &PeerConfig, watched: Option<&Bfd>) -> Table {
             set(&mut table, "bfd", settings);
         }
     }
+    set_some(&mut table, "local_asn", peer.session.local_asn.map(i64::from));
+    set_some(&mut table, "role", peer.session.role.map(|role| role.to_string()));
+    set(&mut table, "role_strict", peer.session.role_strict);
+    set_some(&mut table, "host_name", peer.session.host_name.clone());
+    set(&mut table, "software_version", peer.session.software_version.is_some());
     table
 }
 

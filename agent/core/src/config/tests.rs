@@ -226,9 +226,9 @@ listen = "[::]:1179" #?
 asn = 65001
 hold_time = "0s" #?
 connect_retry = "2m" #?
-ttl = 3 #?
 [bgp.peer.tor1]
 address = "10.0.1.1"
+ttl = 3 #?
 bfd = { interval = "50ms", multiplier = 5, strict = true, min_ttl = 250 } #?
 [static.peer.rtr]
 address = "10.0.2.1"
@@ -241,8 +241,15 @@ address = "2001:db8::1"
 asn = 65011 #?
 port = 1790 #?
 hold_time = "90s" #?
-ttl = 255 #?
+ttl_security = 2 #?
 families = ["ipv6", "ipv4"] #?
+local_asn = 65099 #?
+source_address = "2001:db8::11" #?
+password_file = "/etc/anyvip/tor2.key" #?
+role = "rs-client" #?
+role_strict = true #?
+host_name = "h1.example.net" #?
+software_version = true #?
 [check.port]
 tcp = { address = "::1", port = 53, send = "a\r\n", expect = "\"b\"" }
 interval = "15ms" #?

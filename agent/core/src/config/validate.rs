@@ -117,6 +117,54 @@ impl<'a> Validator<'a> {
         if let Some(families) = peer.value.families.given() {
             self.families(&path, families);
         }
+        self.role(&path, peer, defaults, bgp);
+        self.transport(&path, peer, defaults);
+    }
+
+    /// How TCP is made.
+    fn transport(&mut self, path: &str, peer: &At<WrittenPeer>, defaults: &WrittenPeer) {
+        let (hops, ttl) =
+            (peer.value.ttl_security.or(&defaults.ttl_security), peer.value.ttl.or(&defaults.ttl));
+        if let (Some(hops), Some(ttl)) = (hops.given(), ttl.given()) {
+            let contradiction = self
+                .error(&ttl.place, format!("{path}.ttl"), "with ttl_security we send 255")
+                .related(self.sources, &hops.place, "ttl_security")
+                .help("remove one of the two");
+            self.push(contradiction);
+        }
+        let (source, address) = (
+            peer.value.source_address.or(&defaults.source_address),
+            peer.value.address.or(&defaults.address),
+        );
+        if let (Some(source), Some(address)) = (source.given(), address.given())
+            && source.value.0.is_ipv4() != address.value.0.is_ipv4()
+        {
+            let message = format!("{} cannot reach {}", source.value.0, address.value.0);
+            let help = "write an address of this host of the peer's family";
+            self.push(self.error(&source.place, format!("{path}.source_address"), message).help(help));
+        }
+    }
+
+    /// RFC 9234 §4: roles are for external sessions.
+    fn role(&mut self, path: &str, peer: &At<WrittenPeer>, defaults: &WrittenPeer, bgp: &WrittenBgp) {
+        let role = peer.value.role.or(&defaults.role);
+        if let (Leaf::Given(strict), Leaf::Absent) = (&peer.value.role_strict, role)
+            && strict.value
+        {
+            let help = "write role = \"customer\", or remove this key";
+            let message = "has no effect without a role of our own";
+            self.push(self.error(&strict.place, format!("{path}.role_strict"), message).help(help).warning());
+        }
+        let ours = peer.value.local_asn.or(&defaults.local_asn).value().or(bgp.asn.value());
+        let theirs = peer.value.asn.or(&defaults.asn).value();
+        if let Some(role) = peer.value.role.given()
+            && ours.is_some()
+            && ours == theirs
+        {
+            let message = "has no effect: the session is internal";
+            let help = "remove this key, or write the AS number of another network";
+            self.push(self.error(&role.place, format!("{path}.role"), message).help(help).warning());
+        }
     }
 
     fn families<T>(&mut self, path: &str, families: &At<Vec<T>>) {
@@ -386,6 +434,12 @@ impl<'a> Validator<'a> {
             }
         }
         let help = "write an address of this host alone, or remove this key";
+        for (name, peer) in file.bgp.value().into_iter().flat_map(|bgp| tables(&bgp.peer)) {
+            if let Some(source) = peer.value.source_address.given() {
+                let key = format!("{}.source_address", join("bgp.peer", name));
+                others.push((key, source.value.0, &source.place, help));
+            }
+        }
         for (name, service) in tables(&file.service) {
             let Some(announce) = service.value.announce.value() else { continue };
             for (path, written) in announce::layers(&join("service", name), announce) {

@@ -1,6 +1,6 @@
 //! Keys that take words: closed sets, names of checks, communities.
 
-use anyvip_bgp::wire::{Community, ExtendedCommunity, Family, LargeCommunity};
+use anyvip_bgp::wire::{Community, ExtendedCommunity, Family, LargeCommunity, Role};
 use serde_json::{Value as Json, json};
 
 use super::diagnostic::{At, did_you_mean};
@@ -59,6 +59,11 @@ words! {
     Method(HttpMethod) { "GET" => HttpMethod::Get, "HEAD" => HttpMethod::Head }
     /// An address family.
     FamilyWord(Family) { "ipv4" => Family::Ipv4, "ipv6" => Family::Ipv6 }
+    /// Our role on an external session.
+    RoleWord(Role) {
+        "customer" => Role::Customer, "peer" => Role::Peer, "provider" => Role::Provider, "rs" => Role::Rs,
+        "rs-client" => Role::RsClient,
+    }
     /// Whether a check is made per VIP.
     CheckTarget(bool) { "vip" => true, "service" => false }
 }

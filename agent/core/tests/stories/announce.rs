@@ -1,6 +1,7 @@
 //! What is told in each state of a service: depreferenced, draining, as prefixes.
 
-use anyvip_bgp::wire::{Community, PathAttributes};
+use anyvip_bgp::Action as BgpAction;
+use anyvip_bgp::wire::{Codec, Community, Family, Framer, Message, PathAttributes, Update};
 use anyvip_core::config::*;
 use anyvip_core::*;
 
@@ -70,6 +71,62 @@ fn an_unhealthy_service_that_depreferences_is_replaced_and_never_withdrawn() {
         })
         .collect();
     assert_eq!(told, [Standing::Normal, Standing::Depreferenced, Standing::Normal]);
+}
+
+/// Every UPDATE that left the agent since then, as a reader of its own decodes it.
+fn updates(world: &World, since: usize) -> Vec<Update> {
+    let families = [Family::Ipv4, Family::Ipv6].into();
+    let extended_next_hop = [Family::Ipv4].into();
+    let codec = Codec { external: true, four_octet_as: true, families, extended_next_hop };
+    let mut framer = Framer::default();
+    for (_, action) in world.actions.iter().skip(since) {
+        if let Action::Bgp(BgpAction::Send { bytes, .. }) = action {
+            framer.push(bytes);
+        }
+    }
+    let frames = std::iter::from_fn(|| framer.next_frame());
+    let messages = frames.map(|frame| Message::decode(&frame.unwrap(), &codec).unwrap());
+    messages
+        .filter_map(|message| match message {
+            Message::Update(update) => Some(update),
+            _ => None,
+        })
+        .collect()
+}
+
+/// RFC 4271 §3.1.
+#[test]
+fn on_the_wire_each_change_of_state_is_one_update_that_withdraws_nothing() {
+    let mut config = depreferencing();
+    let web = config.services.get_mut(&"web".into()).unwrap();
+    web.vips.push(ip("192.0.2.81"));
+    web.drain_time = secs(10);
+    let mut world = running(config.clone());
+    world.until("both", secs(5), |w| w.hears("tor1", "192.0.2.81"));
+    world.run(secs(1));
+    type Change = fn(&mut World);
+    let changes: [(&str, Change, u32, usize); 4] = [
+        ("unhealthy", |world| world.say("tcp", ProbeResult::Fail), 1000, 0),
+        ("healthy", |world| world.say("tcp", ProbeResult::Pass), 10, 0),
+        ("drained", |world| _ = world.drain("web"), 10, 1),
+        ("put back", |world| _ = world.undrain("web"), 10, 0),
+    ];
+    for (what, change, med, communities) in changes {
+        let since = world.actions.len();
+        change(&mut world);
+        world.run(secs(5));
+        let updates = updates(&world, since);
+        // The checks of two VIPs may come to their ends in two moments.
+        assert!((1..=2).contains(&updates.len()), "{what}: {updates:?}");
+        let prefixes: usize =
+            updates.iter().flat_map(|update| &update.reach).map(|reach| reach.prefixes.len()).sum();
+        assert_eq!(prefixes, 2, "{what}: each prefix once: {updates:?}");
+        for update in updates {
+            assert_eq!(update.withdrawn, [], "{what}");
+            let attributes = &update.attributes;
+            assert_eq!((attributes.med, attributes.communities.len()), (Some(med), communities), "{what}");
+        }
+    }
 }
 
 #[test]

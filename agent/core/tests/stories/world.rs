@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyvip_bgp::wire::Family;
 use anyvip_bgp::{
     Action as BgpAction, ConnectionId, Endpoint, Event as BgpEvent, PeerConfig, PeerName, PeerState, Receive,
-    Speaker, SpeakerConfig,
+    SessionOptions, Speaker, SpeakerConfig, Transport,
 };
 use anyvip_core::config::*;
 use anyvip_core::kernel::*;
@@ -92,6 +92,8 @@ pub fn peer(address: &str, families: &[Family]) -> PeerConfig {
         ttl: Some(1),
         families: families.iter().copied().collect(),
         receive: Receive::Nothing,
+        session: SessionOptions::default(),
+        transport: Transport::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{ConfigFile, DONE, Ended, Global, terminal};
 use crate::start::KernelSide;
-use crate::{configuration, kernel, render, state};
+use crate::{configuration, kernel, keys, render, state};
 use anyvip_core::state::StoredStateRead;
 
 #[derive(Debug, Args)]
@@ -29,6 +29,7 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Ended {
     if !loaded.warnings.is_empty() {
         terminal::warn(&render::render(&loaded.warnings, &sources, color));
     }
+    keys::read(&loaded.config)?;
     if arguments.show {
         terminal::say(&anyvip_core::config::show(&loaded.config));
     } else {

@@ -1,7 +1,7 @@
 //! One TCP connection: being made, open, or on its way out.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::task::{Context, Poll, ready};
 
 use anyvip_bgp::{ConnectionId, Event};
@@ -24,10 +24,19 @@ pub(super) struct Connection {
     socket: AsyncFd<Socket>,
     /// The remote end, for people.
     remote: String,
-    connecting: bool,
+    peer: IpAddr,
+    connecting: Option<Connecting>,
     unsent: Unsent,
     /// Writing failed with this. What the peer said before it went is still read; then this is how it ended.
     failure: Option<Failure>,
+}
+
+/// A connection that does not stand yet.
+#[derive(Debug)]
+struct Connecting {
+    give_up: Instant,
+    /// What the peer's silence may mean.
+    suspicion: &'static str,
 }
 
 /// Bytes that the kernel has not taken yet.
@@ -70,12 +79,39 @@ impl Unsent {
 }
 
 impl Connection {
-    pub(super) fn connecting(socket: AsyncFd<Socket>, remote: String) -> Connection {
-        Connection { socket, remote, connecting: true, unsent: Unsent::default(), failure: None }
+    pub(super) fn connecting(
+        socket: AsyncFd<Socket>,
+        remote: String,
+        peer: IpAddr,
+        give_up: Instant,
+        suspicion: &'static str,
+    ) -> Connection {
+        let connecting = Some(Connecting { give_up, suspicion });
+        Connection { connecting, ..Connection::open(socket, remote, peer) }
     }
 
-    pub(super) fn open(socket: AsyncFd<Socket>, remote: String) -> Connection {
-        Connection { connecting: false, ..Connection::connecting(socket, remote) }
+    pub(super) fn open(socket: AsyncFd<Socket>, remote: String, peer: IpAddr) -> Connection {
+        Connection { socket, remote, peer, connecting: None, unsent: Unsent::default(), failure: None }
+    }
+
+    /// The other end.
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    /// When to stop waiting for it to stand; `None` if it does.
+    pub(super) fn give_up(&self) -> Option<Instant> {
+        self.connecting.as_ref().map(|connecting| connecting.give_up)
+    }
+
+    /// How it ends when nobody has answered until then.
+    pub(super) fn unanswered(&self) -> Failure {
+        let error = io::Error::from(io::ErrorKind::TimedOut);
+        options::connect_failure(&self.remote, &error, self.suspicion())
+    }
+
+    fn suspicion(&self) -> &'static str {
+        self.connecting.as_ref().map_or("", |connecting| connecting.suspicion)
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -84,7 +120,7 @@ impl Connection {
 
     /// Takes bytes over and writes what can be written; returns how many sends are done by that.
     pub(super) fn send(&mut self, bytes: Vec<u8>) -> usize {
-        let waiting = !self.unsent.is_empty() || self.connecting;
+        let waiting = !self.unsent.is_empty() || self.connecting.is_some();
         self.unsent.push(bytes);
         if waiting || self.failure.is_some() {
             return 0;
@@ -113,15 +149,15 @@ impl Connection {
         scratch: &mut [u8],
         outcomes: &mut Vec<Event>,
     ) -> bool {
-        if self.connecting {
+        if self.connecting.is_some() {
             match self.poll_connect(turn) {
                 Poll::Pending => return true,
                 Poll::Ready(Ok((local, remote))) => {
-                    self.connecting = false;
+                    self.connecting = None;
                     outcomes.push(Event::Connected { connection: id, local, remote });
                 }
                 Poll::Ready(Err(error)) => {
-                    let failure = options::connect_failure(&self.remote, &error);
+                    let failure = options::connect_failure(&self.remote, &error, self.suspicion());
                     outcomes.push(Event::ConnectFailed { connection: id, failure });
                     return false;
                 }
@@ -179,7 +215,7 @@ impl Connection {
 
     /// Hands over what is left to do before the socket may go; `None` if nothing is.
     pub(super) fn close(self, deadline: Instant) -> Option<Closing> {
-        if self.connecting || self.failure.is_some() {
+        if self.connecting.is_some() || self.failure.is_some() {
             return None;
         }
         let mut closing = Closing { socket: self.socket, unsent: self.unsent, shut: false, deadline };

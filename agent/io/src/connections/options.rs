@@ -23,12 +23,13 @@ pub(super) fn set_ttl(socket: &Socket, ttl: u8) -> io::Result<()> {
     }
 }
 
-pub(super) fn connect_failure(remote: &str, error: &io::Error) -> Failure {
+/// `suspicion` says what the peer's silence may mean.
+pub(super) fn connect_failure(remote: &str, error: &io::Error, suspicion: &str) -> Failure {
     let kind = kind_of(error);
     let text = match kind {
         FailureKind::Refused => format!("connection refused by {remote}"),
         FailureKind::Reset => format!("{remote} reset the connection while it was being made"),
-        FailureKind::TimedOut => format!("{remote} did not answer"),
+        FailureKind::TimedOut => format!("{remote} did not answer{suspicion}"),
         FailureKind::Unreachable => format!("{remote} cannot be reached: {}", crate::failure::said(error)),
         FailureKind::AddressNotAvailable => format!("no local address to reach {remote} from"),
         FailureKind::PermissionDenied => format!("not permitted to connect to {remote}"),

@@ -34,7 +34,7 @@ async fn one(connections: &mut Connections) -> Event {
 async fn connected() -> (Connections, TcpStream) {
     let (listener, endpoint) = listener();
     let mut connections = Connections::new();
-    connections.connect(ID, &endpoint, Some(1));
+    connections.connect(ID, &endpoint, Some(1), None);
     assert!(matches!(one(&mut connections).await, Event::Connected { connection: ID, .. }));
     let (peer, _) = listener.accept().unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -66,7 +66,7 @@ async fn both_ends_are_told_who_is_at_the_other_and_bytes_flow() {
     let (mut server, mut client) = (Connections::new(), Connections::new());
     let bound = server.listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let endpoint = Endpoint { address: bound.ip(), interface: None, port: bound.port() };
-    client.connect(ID, &endpoint, None);
+    client.connect(ID, &endpoint, None, None);
     let Event::Connected { local, remote, .. } = one(&mut client).await else { panic!() };
     assert_eq!(remote, bound);
     let accepted = ConnectionId::Accepted(1);
@@ -96,7 +96,7 @@ async fn a_refused_connection_says_who_refused() {
     let (listener, endpoint) = listener();
     drop(listener);
     let mut connections = Connections::new();
-    connections.connect(ID, &endpoint, None);
+    connections.connect(ID, &endpoint, None, None);
     let event = one(&mut connections).await;
     assert!(matches!(event, Event::ConnectFailed { connection: ID, .. }));
     let expected = format!("connection refused by 127.0.0.1:{}", endpoint.port);
@@ -108,7 +108,7 @@ async fn a_refused_connection_says_who_refused() {
 async fn an_unknown_interface_is_a_failed_connect_and_no_panic() {
     let mut connections = Connections::new();
     let address = "fe80::1".parse().unwrap();
-    connections.connect(ID, &Endpoint { address, interface: Some("nosuch0".into()), port: 179 }, None);
+    connections.connect(ID, &Endpoint { address, interface: Some("nosuch0".into()), port: 179 }, None, None);
     let event = one(&mut connections).await;
     assert_eq!(failure_of(&event).kind, FailureKind::NotFound);
     assert!(failure_of(&event).text.contains("[fe80::1%nosuch0]:179"), "{event:?}");
@@ -118,7 +118,7 @@ async fn an_unknown_interface_is_a_failed_connect_and_no_panic() {
 async fn a_connect_can_be_cancelled_and_says_nothing_more() {
     let (listener, endpoint) = listener();
     let mut connections = Connections::new();
-    connections.connect(ID, &endpoint, None);
+    connections.connect(ID, &endpoint, None, None);
     connections.close(ID);
     assert!(connections.is_empty() && connections.drain().is_empty());
     // The kernel may have made the connection already; then the listener sees it end at once.
@@ -245,7 +245,7 @@ async fn after_a_stall_drain_finds_what_the_runtime_does_not_know_yet() {
 async fn after_a_stall_drain_finds_finished_connects_and_writes() {
     let (listener, endpoint) = listener();
     let mut connections = Connections::new();
-    connections.connect(ID, &endpoint, None);
+    connections.connect(ID, &endpoint, None, None);
     assert!(matches!(drained(&mut connections).await[..], [Event::Connected { .. }]));
     let (mut peer, _) = listener.accept().unwrap();
     while connections.send(ID, vec![0; RECEIVE_LIMIT]) {
@@ -367,4 +367,76 @@ async fn an_address_in_use_is_named() {
     let failure = connections.listen(taken).unwrap_err();
     assert_eq!(failure.kind, FailureKind::AddressInUse);
     assert!(failure.text.contains(&taken.to_string()), "{failure}");
+}
+
+fn guarded(key: Option<&[u8]>, minimum_ttl: Option<u8>) -> BTreeMap<IpAddr, Protection> {
+    let md5_key = key.and_then(Md5Key::new);
+    [(Ipv4Addr::LOCALHOST.into(), Protection { minimum_ttl, md5_key })].into()
+}
+
+/// RFC 2385. The kernel may be built without it.
+#[tokio::test]
+async fn a_session_outlives_a_key_that_changes_at_both_ends() {
+    let (mut server, mut client) = (Connections::new(), Connections::new());
+    let bound = server.listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    for end in [&mut server, &mut client] {
+        end.protect(guarded(Some(b"first"), None)).unwrap();
+    }
+    let endpoint = Endpoint { address: bound.ip(), interface: None, port: bound.port() };
+    client.connect(ID, &endpoint, None, None);
+    assert!(matches!(one(&mut client).await, Event::Connected { .. }));
+    let Event::Accepted { connection, .. } = one(&mut server).await else { panic!("not accepted") };
+    for end in [&mut server, &mut client] {
+        end.protect(guarded(Some(b"second"), None)).unwrap();
+    }
+    assert!(client.send(ID, b"hello".to_vec()));
+    let received = one(&mut server).await;
+    assert_eq!(received, Event::Received { connection, bytes: b"hello".to_vec() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_with_another_key_does_not_answer_and_the_key_is_suspected() {
+    let (mut server, mut client) = (Connections::new(), Connections::new());
+    let bound = server.listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    server.protect(guarded(Some(b"one"), None)).unwrap();
+    client.protect(guarded(Some(b"another"), None)).unwrap();
+    let endpoint = Endpoint { address: bound.ip(), interface: None, port: bound.port() };
+    client.connect(ID, &endpoint, None, None);
+    let event = one(&mut client).await;
+    assert_eq!(failure_of(&event).kind, FailureKind::TimedOut);
+    assert!(failure_of(&event).text.contains("did not answer: TCP MD5 is on"), "{event:?}");
+    assert!(client.is_empty());
+}
+
+/// RFC 5082.
+#[tokio::test]
+async fn what_comes_with_a_low_ttl_is_not_heard() {
+    let (mut server, mut client) = (Connections::new(), Connections::new());
+    server.protect(guarded(None, Some(255))).unwrap();
+    let bound = server.listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let endpoint = Endpoint { address: bound.ip(), interface: None, port: bound.port() };
+    client.connect(ID, &endpoint, Some(254), None);
+    assert!(matches!(one(&mut client).await, Event::Connected { .. }));
+    let Event::Accepted { connection, .. } = one(&mut server).await else { panic!("not accepted") };
+    client.send(ID, b"from afar".to_vec());
+    client.set_ttl(ID, 255).unwrap();
+    client.send(ID, b", from here".to_vec());
+    // The first segment was dropped; its retransmission comes with the new TTL, and so in order.
+    let mut heard = Vec::new();
+    while heard.len() < 20 {
+        match one(&mut server).await {
+            Event::Received { connection: on, bytes } if on == connection => heard.extend(bytes),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(heard, b"from afar, from here");
+}
+
+#[tokio::test]
+async fn a_source_address_that_is_not_here_is_named() {
+    let (_listener, endpoint) = listener();
+    let mut connections = Connections::new();
+    connections.connect(ID, &endpoint, None, Some(Ipv4Addr::new(192, 0, 2, 1).into()));
+    let event = one(&mut connections).await;
+    assert_eq!(failure_of(&event).text, "192.0.2.1 is no address of this host");
 }

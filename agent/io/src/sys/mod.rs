@@ -5,3 +5,4 @@ pub(crate) mod exec;
 pub(crate) mod pidfd;
 pub(crate) mod readiness;
 pub(crate) mod scheduling;
+pub(crate) mod tcp_protection;

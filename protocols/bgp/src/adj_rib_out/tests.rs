@@ -15,7 +15,7 @@ fn codec() -> Codec {
 }
 
 fn rib() -> AdjRibOut {
-    AdjRibOut::new(Origination { asn: 65001, external: true }, codec())
+    AdjRibOut::new(Origination { asn: 65001, external: true, only_to_customer: false }, codec())
 }
 
 fn route(med: u32) -> RouteAttributes {
@@ -103,9 +103,9 @@ fn a_refresh_says_everything_of_its_family_once_more_also_when_the_wanted_set_co
     let mut rib = rib();
     rib.want(routes(0..3, 1));
     drain(&mut rib);
-    rib.refresh(Family::Ipv6);
+    rib.refresh(Family::Ipv6, false);
     assert_eq!(rib.pending(), 0);
-    rib.refresh(Family::Ipv4);
+    rib.refresh(Family::Ipv4, false);
     rib.want(routes(0..2, 1));
     let batches = drain(&mut rib);
     assert_eq!(batches[0].withdrawn, [prefix(2)]);
@@ -170,17 +170,20 @@ fn a_route_too_large_to_send_is_not_tried_again_until_it_is_wanted_differently()
 fn our_as_goes_in_front_as_often_as_asked_and_a_full_segment_gets_a_new_one_before_it() {
     let mut route = route(0);
     route.prepend = 2;
-    let external = Origination { asn: 65001, external: true }.attributes(&route);
+    let external = Origination { asn: 65001, external: true, only_to_customer: false }.attributes(&route);
     assert_eq!(external.as_path.segments[0].asns, [65001; 3]);
-    let internal = Origination { asn: 65001, external: false }.attributes(&route);
+    // RFC 9234 §5.
+    let provider = Origination { asn: 65001, external: true, only_to_customer: true }.attributes(&route);
+    assert_eq!((external.only_to_customer, provider.only_to_customer), (None, Some(65001)));
+    let internal = Origination { asn: 65001, external: false, only_to_customer: false }.attributes(&route);
     assert_eq!(internal.as_path.segments[0].asns, [65001; 2]);
     let full = AsSegment { kind: AsSegmentKind::Sequence, asns: vec![7; 254] };
     route.as_path.segments = vec![full];
-    let path = Origination { asn: 65001, external: true }.attributes(&route).as_path;
+    let path = Origination { asn: 65001, external: true, only_to_customer: false }.attributes(&route).as_path;
     assert_eq!(path.segments.iter().map(|segment| segment.asns.len()).collect::<Vec<_>>(), [2, 255]);
     let set = AsSegment { kind: AsSegmentKind::Set, asns: vec![7] };
     route.as_path.segments = vec![set.clone()];
-    let path = Origination { asn: 65001, external: true }.attributes(&route).as_path;
+    let path = Origination { asn: 65001, external: true, only_to_customer: false }.attributes(&route).as_path;
     assert_eq!(path.segments[1], set);
 }
 
@@ -195,7 +198,7 @@ fn whatever_is_wanted_when_the_peer_ends_with_the_last_wish() {
         let mut wanted = Routes::new();
         for _ in 0..40 {
             match seed.below(4) {
-                0 => rib.refresh(Family::Ipv4),
+                0 => rib.refresh(Family::Ipv4, false),
                 1 => {
                     let mut batch = Batch::default();
                     rib.fill(&mut batch);
@@ -215,4 +218,28 @@ fn whatever_is_wanted_when_the_peer_ends_with_the_last_wish() {
         assert_eq!(known, wish, "seed {number}");
         assert_eq!(rib.advertised(), &wanted);
     }
+}
+
+/// RFC 7313 §4.
+#[test]
+fn a_refresh_is_marked_at_its_begin_and_end_where_agreed() {
+    let mut rib = rib();
+    let mut wanted = routes([1], 1);
+    wanted.extend(routes([2], 2));
+    rib.want(wanted);
+    drain(&mut rib);
+    rib.refresh(Family::Ipv4, true);
+    let mut framer = Framer::default();
+    for batch in drain(&mut rib) {
+        framer.push(&batch.bytes);
+    }
+    let mut said = Vec::new();
+    while let Some(frame) = framer.next_frame() {
+        said.push(match Message::decode(&frame.unwrap(), &codec()).unwrap() {
+            Message::RouteRefresh { subtype, .. } => format!("mark {subtype}"),
+            Message::Update(update) => format!("{:?}", update.reach[0].prefixes),
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(said, ["mark 1", "[192.0.2.1/32]", "[192.0.2.2/32]", "mark 2"]);
 }

@@ -19,6 +19,7 @@ mod notification;
 mod octets;
 mod open;
 mod refresh;
+mod role;
 pub mod update;
 
 pub use attribute::{
@@ -28,6 +29,7 @@ pub use attribute::{
 pub use framer::Framer;
 pub use notification::Notification;
 pub use open::{Capability, Open};
+pub use role::Role;
 pub use update::{Reach, ReceivedRoute, Update, end_of_rib, pack_announcements, pack_withdrawals};
 
 /// RFC 4271 §4.1: marker, length, type.
@@ -138,6 +140,10 @@ impl Codec {
 }
 
 /// A BGP message (RFC 4271 §4, RFC 2918).
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a message is taken apart where it was decoded, and never kept"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// Type 1.

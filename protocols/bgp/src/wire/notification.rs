@@ -43,6 +43,9 @@ impl Notification {
     /// BFD told us (RFC 9384).
     pub const BFD_DOWN: u8 = 10;
 
+    /// OPEN error subcode (RFC 9234).
+    pub const ROLE_MISMATCH: u8 = 11;
+
     /// FSM error subcodes (RFC 6608).
     pub const UNEXPECTED_IN_OPEN_SENT: u8 = 1;
     /// RFC 6608.
@@ -99,6 +102,11 @@ impl Notification {
         Notification::open_error(6, &[])
     }
 
+    /// 2/11 (RFC 9234 §4.2).
+    pub fn role_mismatch() -> Notification {
+        Notification::open_error(Notification::ROLE_MISMATCH, &[])
+    }
+
     /// 2/7, with the capabilities that we miss, coded as in an OPEN (RFC 5492 §5).
     pub fn unsupported_capability(capabilities: &[u8]) -> Notification {
         Notification::open_error(7, capabilities)
@@ -139,6 +147,11 @@ impl Notification {
     /// Whether this is a Cease with this subcode.
     pub fn is_cease(&self, subcode: u8) -> bool {
         self.code == CEASE && self.subcode == subcode
+    }
+
+    /// Whether this is OPEN Message Error/Role Mismatch.
+    pub fn is_role_mismatch(&self) -> bool {
+        (self.code, self.subcode) == (2, Notification::ROLE_MISMATCH)
     }
 
     /// The text of RFC 9003, safe to show: what is not UTF-8 or a control character is replaced.

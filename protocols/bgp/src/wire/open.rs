@@ -27,8 +27,16 @@ pub enum Capability {
     RouteRefresh,
     /// Code 5 (RFC 8950): family, and the AFI its next hop may have.
     ExtendedNextHop(Vec<(AfiSafi, u16)>),
+    /// Code 9 (RFC 9234 §4.1); the octet as it came, since some values are no role.
+    Role(u8),
     /// Code 65 (RFC 6793).
     FourOctetAs(u32),
+    /// Code 70 (RFC 7313).
+    EnhancedRouteRefresh,
+    /// Code 73 (draft-walton-bgp-hostname-capability): host and domain, at most 64 octets each.
+    HostName { host: String, domain: String },
+    /// Code 75 (draft-abraitis-bgp-version-capability): at most 64 octets.
+    SoftwareVersion(String),
     /// Any other code.
     Unknown { code: u8, value: Vec<u8> },
 }
@@ -154,6 +162,7 @@ impl Capability {
     /// `None` if a code that we know has a value it cannot have.
     fn decode(code: u8, value: &[u8]) -> Option<Capability> {
         let mut octets = Octets::new(value);
+        let unknown = || Capability::Unknown { code, value: value.to_vec() };
         let capability = match code {
             1 => {
                 let afi = octets.u16()?;
@@ -172,8 +181,19 @@ impl Capability {
                 }
                 Capability::ExtendedNextHop(pairs)
             }
+            9 => Capability::Role(octets.u8()?),
             65 => Capability::FourOctetAs(octets.u32()?),
-            _ => return Some(Capability::Unknown { code, value: value.to_vec() }),
+            70 => Capability::EnhancedRouteRefresh,
+            // Of no consequence, so what is malformed is kept as it came.
+            73 => return Some(host_name(value).unwrap_or_else(unknown)),
+            75 => {
+                return Some(
+                    text(&mut octets)
+                        .filter(|_| octets.is_empty())
+                        .map_or_else(unknown, Capability::SoftwareVersion),
+                );
+            }
+            _ => return Some(unknown()),
         };
         octets.is_empty().then_some(capability)
     }
@@ -199,6 +219,12 @@ impl Capability {
                 }
                 out
             }
+            Capability::Role(role) => vec![9, 1, *role],
+            Capability::EnhancedRouteRefresh => vec![70, 0],
+            Capability::HostName { host, domain } => {
+                with_length(73, [counted(host), counted(domain)].concat())
+            }
+            Capability::SoftwareVersion(version) => with_length(75, counted(version)),
             Capability::FourOctetAs(asn) => {
                 let mut out = vec![65, 4];
                 out.extend(asn.to_be_bytes());
@@ -215,10 +241,54 @@ impl Capability {
     }
 }
 
+/// What names and versions may take.
+const MOST_TEXT: usize = 64;
+
+/// A text behind its length, cut between two characters.
+fn counted(text: &str) -> Vec<u8> {
+    let text = text.get(..text.floor_char_boundary(MOST_TEXT)).unwrap_or_default();
+    let mut out = vec![u8::try_from(text.len()).unwrap_or_default()];
+    out.extend_from_slice(text.as_bytes());
+    out
+}
+
+fn with_length(code: u8, value: Vec<u8>) -> Vec<u8> {
+    [vec![code, u8::try_from(value.len()).unwrap_or_default()], value].concat()
+}
+
+fn host_name(value: &[u8]) -> Option<Capability> {
+    let mut octets = Octets::new(value);
+    let (host, domain) = (text(&mut octets)?, text(&mut octets)?);
+    octets.is_empty().then_some(Capability::HostName { host, domain })
+}
+
+fn text(octets: &mut Octets<'_>) -> Option<String> {
+    let length = octets.u8()?;
+    let text = octets.take(usize::from(length))?;
+    (text.len() <= MOST_TEXT).then(|| std::str::from_utf8(text).ok().map(str::to_owned)).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::{Codec, Family, Message};
+
+    #[test]
+    fn names_and_versions_are_read_as_they_are_written_and_never_refused() {
+        let host = Capability::HostName { host: "h1".to_owned(), domain: "example.net".to_owned() };
+        let version = Capability::SoftwareVersion("anyvip 1".to_owned());
+        for capability in [host, version, Capability::EnhancedRouteRefresh, Capability::Role(3)] {
+            let coded = capability.encode();
+            assert_eq!(usize::from(coded[1]), coded.len() - 2);
+            assert_eq!(Capability::decode(coded[0], &coded[2..]), Some(capability));
+        }
+        for (code, value) in [(73, &[5, b'a'][..]), (73, &[1, 0xff, 0]), (75, &[]), (75, &[1, b'a', b'b'])] {
+            let kept = Capability::Unknown { code, value: value.to_vec() };
+            assert_eq!(Capability::decode(code, value), Some(kept));
+        }
+        let long = Capability::SoftwareVersion("ü".repeat(100)).encode();
+        assert_eq!((long.len(), long[1], long[2]), (67, 65, 64));
+    }
 
     /// Version 4, AS 65001, hold time 9, identifier 10.0.0.1, and then this.
     fn body(parameters: &[u8]) -> Vec<u8> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyvip_bgp::wire::{Codec, Family, Framer, Message, NextHop, Notification, ReceivedRoute};
 use anyvip_bgp::{
     Action, ConnectionId, Endpoint, Event, PeerConfig, PeerName, PeerState, Receive, RouteAttributes,
-    Speaker, SpeakerConfig,
+    SessionOptions, Speaker, SpeakerConfig, Transport,
 };
 use anyvip_machine::{Failure, FailureKind, Seed, Time};
 use ipnet::IpNet;
@@ -105,6 +105,8 @@ pub(crate) fn peer(remote: Who, asn: u32) -> PeerConfig {
         ttl: Some(1),
         families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
         receive: Receive::All,
+        session: SessionOptions::default(),
+        transport: Transport::default(),
     }
 }
 

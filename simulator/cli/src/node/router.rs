@@ -95,8 +95,8 @@ impl Driver {
     async fn handle(&mut self, clock: &Clock, event: Event) {
         for action in self.router.handle(clock.now(), event) {
             match action {
-                Action::Bgp(Bgp::Connect { connection, remote, ttl, .. }) => {
-                    self.connections.connect(connection, &remote, ttl);
+                Action::Bgp(Bgp::Connect { connection, remote, ttl, transport, .. }) => {
+                    self.connections.connect(connection, &remote, ttl, transport.source);
                 }
                 Action::Bgp(Bgp::Send { connection, bytes }) => {
                     self.connections.send(connection, bytes);

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyvip_bgp::wire::{Community, ExtendedCommunity, Family, LargeCommunity, NextHop, ReceivedRoute};
 use anyvip_bgp::{
-    DownReason, Endpoint, PeerConfig, PeerName, Receive, RouteAttributes, SessionFacts, Speaker,
-    SpeakerConfig,
+    DownReason, Endpoint, PeerConfig, PeerName, Receive, RouteAttributes, SessionFacts, SessionOptions,
+    Speaker, SpeakerConfig, Transport,
 };
 use anyvip_machine::{Seed, Time};
 use ipnet::IpNet;
@@ -235,6 +235,8 @@ impl Router {
                     ttl: Some(1),
                     families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
                     receive: Receive::All,
+                    session: SessionOptions::default(),
+                    transport: Transport::default(),
                 };
                 (name.clone(), peer)
             })

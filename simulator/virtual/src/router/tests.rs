@@ -69,6 +69,8 @@ impl World {
                 ttl: Some(1),
                 families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
                 receive: Receive::Nothing,
+                session: SessionOptions::default(),
+                transport: Transport::default(),
             };
             world.agent(
                 *n,

@@ -9,7 +9,7 @@ use super::{Place, Validator, names, tables};
 use crate::config::OnFailure;
 use crate::config::diagnostic::{At, did_you_mean};
 use crate::config::document::join;
-use crate::config::keys::{AttributeLeaves, WrittenAnnounce, WrittenService, WrittenState};
+use crate::config::keys::{AttributeLeaves, WrittenAnnounce, WrittenPeer, WrittenService, WrittenState};
 use crate::config::read::Leaf;
 use crate::config::resolve::family;
 
@@ -104,11 +104,16 @@ impl<'a> Validator<'a> {
 
     fn local_pref_of(&mut self, path: &str, written: AttributeLeaves<'_>, service: &At<WrittenService>) {
         let Some((preference, bgp)) = written.local_pref.given().zip(self.file.bgp.value()) else { return };
-        let default_asn = bgp.defaults.value().and_then(|defaults| defaults.asn.value());
+        let no_defaults = WrittenPeer::default();
+        let defaults = bgp.defaults.value().unwrap_or(&no_defaults);
+        let internal = |peer: &WrittenPeer| {
+            let ours = peer.local_asn.or(&defaults.local_asn).value().or(bgp.asn.value());
+            peer.asn.or(&defaults.asn).value() == ours
+        };
         let told = service.value.peers.value();
         let internal = tables(&bgp.peer)
             .filter(|(name, _)| told.is_none_or(|told| told.iter().any(|peer| peer.value == **name)))
-            .any(|(_, peer)| peer.value.asn.value().or(default_asn) == bgp.asn.value());
+            .any(|(_, peer)| internal(&peer.value));
         if !internal {
             let message = "has no effect: none of the service's peers is internal";
             let help = "for external peers write med, prepend or communities";

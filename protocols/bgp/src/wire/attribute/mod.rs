@@ -39,6 +39,8 @@ pub struct PathAttributes {
     pub extended_communities: Vec<ExtendedCommunity>,
     /// Type 32 (RFC 8092).
     pub large_communities: Vec<LargeCommunity>,
+    /// Type 35, Only to Customer (RFC 9234 §5): the AS that set it.
+    pub only_to_customer: Option<u32>,
     /// Optional transitive attributes that we do not know, passed on with the Partial bit set.
     pub unknown: Vec<UnknownAttribute>,
 }
@@ -64,6 +66,7 @@ const EXTENDED_COMMUNITIES: u8 = 16;
 const AS4_PATH: u8 = 17;
 const AS4_AGGREGATOR: u8 = 18;
 const LARGE_COMMUNITY: u8 = 32;
+const ONLY_TO_CUSTOMER: u8 = 35;
 
 impl PathAttributes {
     /// In the order of type codes (RFC 4271 §5). `next_hop` is written where NEXT_HOP carries it.
@@ -99,6 +102,9 @@ impl PathAttributes {
             self.large_communities.iter().flat_map(LargeCommunity::octets).collect(),
             &mut out,
         );
+        if let Some(asn) = self.only_to_customer {
+            write_attribute(OPTIONAL | TRANSITIVE, ONLY_TO_CUSTOMER, &asn.to_be_bytes(), &mut out);
+        }
         for attribute in &self.unknown {
             attribute.encode(&mut out);
         }

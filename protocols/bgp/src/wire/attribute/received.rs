@@ -233,6 +233,8 @@ impl Received {
                 // RFC 8092 §3: redundant ones are silently removed.
                 attributes.large_communities.retain(|community| seen.insert(*community));
             }
+            // RFC 9234 §5: malformed unless four octets, and then treated as withdrawn.
+            ONLY_TO_CUSTOMER => attributes.only_to_customer = Some(u32::from_be_bytes(exactly(value)?)),
             // RFC 6793 §6: these are discarded, never worse.
             AS4_PATH => {
                 let path = AsPath::decode_as4(value);
@@ -310,9 +312,8 @@ fn expected_flags(code: u8) -> Option<u8> {
     match code {
         ORIGIN | AS_PATH | NEXT_HOP | LOCAL_PREF | ATOMIC_AGGREGATE => Some(TRANSITIVE),
         MULTI_EXIT_DISC | ORIGINATOR_ID | CLUSTER_LIST | MP_REACH_NLRI | MP_UNREACH_NLRI => Some(OPTIONAL),
-        AGGREGATOR | COMMUNITIES | EXTENDED_COMMUNITIES | AS4_PATH | AS4_AGGREGATOR | LARGE_COMMUNITY => {
-            Some(OPTIONAL | TRANSITIVE)
-        }
+        AGGREGATOR | COMMUNITIES | EXTENDED_COMMUNITIES | AS4_PATH | AS4_AGGREGATOR | LARGE_COMMUNITY
+        | ONLY_TO_CUSTOMER => Some(OPTIONAL | TRANSITIVE),
         _ => None,
     }
 }

@@ -1,0 +1,81 @@
+//! What keeps others out of a session: TCP MD5 (RFC 2385) and GTSM (RFC 5082), by the address of the peer.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+
+use socket2::Socket;
+
+use crate::sys::tcp_protection::{set_md5_key, set_minimum_ttl};
+
+/// How packets from one address are told from those of others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Protection {
+    /// What comes with a smaller TTL (hop limit) is dropped by the kernel.
+    pub minimum_ttl: Option<u8>,
+    /// Segments are signed with it, unsigned ones are dropped by the kernel.
+    pub md5_key: Option<Md5Key>,
+}
+
+/// A key of TCP MD5. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Md5Key(Vec<u8>);
+
+impl Md5Key {
+    /// The longest that the kernel takes, in octets.
+    pub const LONGEST: usize = libc::TCP_MD5SIG_MAXKEYLEN;
+
+    /// `None` if it is empty or too long.
+    #[must_use]
+    pub fn new(octets: &[u8]) -> Option<Md5Key> {
+        (1..=Md5Key::LONGEST).contains(&octets.len()).then(|| Md5Key(octets.to_vec()))
+    }
+}
+
+impl fmt::Debug for Md5Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Md5Key(…)")
+    }
+}
+
+impl Protection {
+    /// For a socket that is about to connect, or was accepted with the listener's keys.
+    pub(super) fn guard(&self, socket: &Socket, remote: IpAddr, sign: bool) -> io::Result<()> {
+        if let Some(ttl) = self.minimum_ttl {
+            set_minimum_ttl(socket, ttl)?;
+        }
+        match &self.md5_key {
+            Some(key) if sign => set_md5_key(socket, remote, &key.0),
+            _ => Ok(()),
+        }
+    }
+
+    /// Changes the key of a socket that stands; `former` is what it had.
+    pub(super) fn rekey(
+        &self,
+        former: Option<&Protection>,
+        socket: &Socket,
+        remote: IpAddr,
+    ) -> io::Result<()> {
+        let former = former.and_then(|former| former.md5_key.as_ref());
+        match &self.md5_key {
+            key if key.as_ref() == former => Ok(()),
+            Some(key) => set_md5_key(socket, remote, &key.0),
+            None => set_md5_key(socket, remote, &[]),
+        }
+    }
+
+    /// Why a peer that does not answer may not do so.
+    pub(super) fn suspicion(&self) -> &'static str {
+        match (&self.md5_key, self.minimum_ttl) {
+            (Some(_), None) => ": TCP MD5 is on, and a wrong or missing key at either end looks like this",
+            (None, Some(_)) => {
+                ": ttl_security is on, and a peer whose packets come with a low TTL looks like this"
+            }
+            (Some(_), Some(_)) => {
+                ": TCP MD5 and ttl_security are on; a wrong key or a low TTL at the peer look like this"
+            }
+            (None, None) => "",
+        }
+    }
+}
