@@ -38,7 +38,7 @@ address = "10.0.1.1"
 address = "10.0.2.1"
 asn = 65001
 bfd = 3
-password_file = "/etc/anyvip/password"
+password_file = 7
 interface = "eth0"
 [check.web]
 http = { port = 80 }
