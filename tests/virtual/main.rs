@@ -8,5 +8,6 @@ mod lab;
 mod operators;
 mod routers;
 mod sabotage;
+mod scenarios;
 mod seeds;
 mod streams;
