@@ -66,7 +66,7 @@ pub fn views_agree(peer: &PeerFacts, router: &RouterFacts, quiet: bool) -> Optio
     let comparable = router.clear && peer.established && router.established;
     let differs = peer.advertised != router.heard || router.heard && !router.equal;
     let grace =
-        if quiet { Duration::ZERO } else { router.hold_time.map_or(NO_HOLD_TIME, |hold| 2 * hold + SLACK) };
+        if quiet { Duration::ZERO } else { router.hold_time.map_or(NO_HOLD_TIME, |hold| hold + SLACK) };
     suspect(comparable && differs, grace, "is told to the router otherwise than it has it")
 }
 

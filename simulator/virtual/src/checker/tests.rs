@@ -118,7 +118,7 @@ fn views_that_differ_are_wrong_at_once_when_quiet_and_soon_otherwise() {
     assert_eq!(all, [(Invariant::ViewsAgree, 0)]);
     let other = RouterFacts { equal: false, ..router() };
     let all = found(60, |checker, now| checker.router(now, place(), (&vip(), &peer(), &other), &name));
-    assert_eq!(all, [(Invariant::ViewsAgree, 24)]);
+    assert_eq!(all, [(Invariant::ViewsAgree, 15)]);
     let cut = RouterFacts { clear: false, ..other };
     assert_eq!(found(60, |checker, now| checker.router(now, place(), (&vip(), &peer(), &cut), &name)), []);
 }
