@@ -178,3 +178,21 @@ fn a_folder_that_cannot_be_used_is_told_and_tried_again_every_ten_seconds() {
     assert!(first > 100 && last == 109 && end == Some(End::Stopped), "{first} {last} {end:?}");
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn a_panic_writes_the_event_that_brought_it_before_the_process_is_gone() {
+    let folder = folder("panic");
+    let mut flight = Flight::begin(&folder, SEGMENT);
+    flight.recorder.outlive_panics();
+    flight.events(1, 10);
+    flight.settle();
+    // The thread has just written and lets more gather; this event does not come back.
+    flight.recorder.event(flight.now, &Event::Terminate);
+    let died =
+        std::thread::Builder::new().name("dies".to_owned()).spawn(|| panic!("on purpose")).unwrap().join();
+    assert!(died.is_err());
+    let (_, last, end) = play(&folder.join("anyvip-0.recording"));
+    assert_eq!((last, end), (3, None), "it is in the file while the recorder still lives");
+    drop(flight);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
