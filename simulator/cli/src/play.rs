@@ -16,11 +16,15 @@ use crate::bench::Bench;
 use crate::clock;
 use crate::control::{AgentOrder, Answer, Message, Order, ServiceOrder};
 use crate::journal::{Journal, Kind};
+use crate::judge::{self, Truth};
 use crate::report::Report;
 use crate::words::{describe, describe_disturbance, kind};
 
 /// How often an agent's status is asked while something is awaited.
 const STATUS_PERIOD: Duration = Duration::from_millis(50);
+
+/// What has just been done is known everywhere after this.
+const SETTLE: Duration = Duration::from_secs(15);
 
 /// The state of the play.
 pub(crate) struct Play<'a> {
@@ -33,6 +37,7 @@ pub(crate) struct Play<'a> {
     routes: BTreeMap<(NodeName, IpNet), Vec<IpAddr>>,
     measured: BTreeMap<String, String>,
     verdicts: Vec<Verdict>,
+    truth: Truth,
 }
 
 /// What came of it.
@@ -61,6 +66,7 @@ pub(crate) async fn play(
         routes: BTreeMap::new(),
         measured: BTreeMap::new(),
         verdicts: Vec::new(),
+        truth: Truth::default(),
     };
     let mut stopped = None;
     for step in &scenario.steps {
@@ -71,6 +77,9 @@ pub(crate) async fn play(
             stopped = Some(text);
             break;
         }
+    }
+    if stopped.is_none() {
+        play.invariants().await;
     }
     play.report.end(clock::now(), &play.verdicts);
     Outcome { journal: play.journal, verdicts: play.verdicts, stopped }
@@ -293,7 +302,54 @@ impl Play<'_> {
         }
     }
 
+    /// What must be so at the end, whatever the scenario expects.
+    async fn invariants(&mut self) {
+        let agents: Vec<NodeName> = self.lab.names(Role::is_agent).into_iter().collect();
+        let end = tokio::time::Instant::now() + SETTLE;
+        let (statuses, mut wrong) = loop {
+            let (mut statuses, mut wrong) = (Vec::new(), Vec::new());
+            for agent in &agents {
+                // One that was ended has no status, and nothing to recover.
+                let order = Order::AgentSays(vec!["status".into(), "--json".into()]);
+                let Ok((_, Answer::Text(text))) = self.order(agent, order).await else { continue };
+                let Ok(status) = serde_json::from_str(&text) else { continue };
+                self.note_all();
+                wrong.extend(judge::wrong(self.lab, &self.truth, &self.routes, agent, &status));
+                statuses.push(status);
+            }
+            if wrong.is_empty() || tokio::time::Instant::now() >= end {
+                break (statuses, wrong);
+            }
+            let pause = tokio::time::Instant::now() + STATUS_PERIOD;
+            if let Ok((node, message)) = tokio::time::timeout_at(pause, self.bench.next_message()).await {
+                self.note(&node, message);
+            }
+        };
+        let on_a_lan = self.lab.nodes.values().any(|node| node.role == Role::Bridge);
+        let clients: Vec<NodeName> = self.lab.names(Role::is_client).into_iter().collect();
+        for (client, vip) in clients.iter().flat_map(|client| {
+            judge::silent(&statuses).into_iter().filter(|_| on_a_lan).map(move |vip| (client, vip))
+        }) {
+            if let Ok((_, Answer::Stations(stations))) =
+                self.order(client, Order::AskArp { address: vip }).await
+                && !stations.is_empty()
+            {
+                wrong.push(format!("{client}: {} answered ARP for {vip}", stations.join(", ")));
+            }
+        }
+        if wrong.is_empty() {
+            let text = format!("the invariants hold at the end ({} agents asked)", statuses.len());
+            return self.journal.add(clock::now(), Kind::Effect, text);
+        }
+        for text in wrong {
+            let verdict = Verdict { met: false, text: format!("invariant: {text}") };
+            self.report.verdict(&verdict);
+            self.verdicts.push(verdict);
+        }
+    }
+
     async fn disturb(&mut self, disturbance: &Disturbance) -> Result<(), String> {
+        self.truth.note(disturbance);
         let text = describe_disturbance(disturbance);
         let mut orders = Vec::new();
         let mut at_node = |node: &str, order: Order| orders.push((node.to_owned(), order));
