@@ -2,7 +2,7 @@
 //! the scenario's own steps say.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyvip_virtual::checker::facts::{Admin, PeerFacts, RouterFacts, VipFacts};
@@ -170,19 +170,19 @@ fn router_facts(
         equal: true,
         chosen: Some(uses),
         hold_time: None,
-        agent_alive: true,
+        agent_silent: None,
         agent_slow: false,
     })
 }
 
 /// IPv4 addresses that every agent says are there and guarded: nobody may answer ARP for them.
-pub(crate) fn silent(statuses: &[Value]) -> BTreeSet<IpAddr> {
+pub(crate) fn silent(statuses: &[Value]) -> BTreeSet<Ipv4Addr> {
     let vips = || {
         let services = statuses.iter().flat_map(|status| list(status, "services"));
         services.flat_map(|service| list(service, "vips"))
     };
-    let address = |vip: &Value| text(vip, "address").parse::<IpAddr>().ok().filter(IpAddr::is_ipv4);
-    let loud: BTreeSet<IpAddr> =
+    let address = |vip: &Value| text(vip, "address").parse::<Ipv4Addr>().ok();
+    let loud: BTreeSet<Ipv4Addr> =
         vips().filter(|vip| vip["arp_guarded"] != Value::Bool(true)).filter_map(address).collect();
     vips().filter_map(address).filter(|vip| !loud.contains(vip)).collect()
 }

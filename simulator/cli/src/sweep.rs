@@ -1,5 +1,6 @@
 //! `anyvip-sim sweep`: seeds of the virtual lab under random faults, as many at once as there are cores.
 
+use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -24,9 +25,15 @@ const BAR: usize = 32;
 /// An event is cut here on the screen; a trace file has all of it.
 const WIDEST: usize = 400;
 
+thread_local! {
+    /// The seed that this thread plays.
+    static PLAYED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
 /// 0: every invariant held; 1: one did not; 2: not run.
 pub(crate) fn main(arguments: &cli::Sweep) -> ExitCode {
     let bounds = Bounds { hosts: arguments.hosts, time: arguments.time };
+    panics_name_the_seed(bounds);
     let done = match arguments.replay {
         Some(seed) => replay(arguments, seed, &bounds),
         None => sweep(arguments, &bounds),
@@ -97,9 +104,7 @@ fn work(shared: &Shared, bounds: &Bounds) {
             return;
         }
         let seed = shared.first.wrapping_add(number);
-        let guard = TellsItsSeed(seed);
-        let outcome = run(&Case::draw(seed, bounds), Tracing::Off, |_| {});
-        std::mem::forget(guard);
+        let outcome = play(&Case::draw(seed, bounds), Tracing::Off);
         shared.done.fetch_add(1, Ordering::Relaxed);
         shared.events.fetch_add(outcome.events, Ordering::Relaxed);
         shared.virtual_seconds.fetch_add(outcome.time.as_secs(), Ordering::Relaxed);
@@ -112,13 +117,31 @@ fn work(shared: &Shared, bounds: &Bounds) {
     }
 }
 
-/// Dropped only when a machine panics: then the seed must not be lost.
-struct TellsItsSeed(u64);
+/// A machine or the lab itself may panic, which ends the whole process where panics abort: the seed must not be lost. A hook
+/// speaks before that.
+fn panics_name_the_seed(bounds: Bounds) {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        if let Some(seed) = PLAYED.get() {
+            eprintln!("anyvip-sim: seed {seed} panicked; {}", see_again(seed, &bounds));
+        }
+    }));
+}
 
-impl Drop for TellsItsSeed {
-    fn drop(&mut self) {
-        eprintln!("anyvip-sim: seed {} panicked", self.0);
-    }
+/// Plays a case, known to the hook meanwhile.
+fn play(case: &Case, tracing: Tracing) -> Outcome {
+    PLAYED.set(Some(case.seed));
+    let outcome = run(case, tracing, |_| {});
+    PLAYED.set(None);
+    outcome
+}
+
+/// The command that shows all of a seed.
+fn see_again(seed: u64, bounds: &Bounds) -> String {
+    let hosts = bounds.hosts.map(|hosts| format!(" --hosts {hosts}")).unwrap_or_default();
+    let time = bounds.time.as_secs();
+    format!("to see all of it: anyvip-sim sweep --replay {seed}{hosts} --time {time}s --trace FILE")
 }
 
 /// Shows how far it is until all is done.
@@ -164,7 +187,7 @@ fn summary(shared: &Shared, begin: Instant) -> String {
 /// A seed that failed: what, the last events, the smallest plan, and how to see it again.
 fn show(arguments: &cli::Sweep, seed: u64, bounds: &Bounds) {
     let case = Case::draw(seed, bounds);
-    let outcome = run(&case, Tracing::Text(LAST_EVENTS), |_| {});
+    let outcome = play(&case, Tracing::Text(LAST_EVENTS));
     let Some(violation) = outcome.violation.as_ref() else { return };
     say(&format!("\nseed {seed} failed: {violation}"));
     say(&format!("  {}", case.swarm.summary()));
@@ -174,7 +197,7 @@ fn show(arguments: &cli::Sweep, seed: u64, bounds: &Bounds) {
     if !arguments.whole {
         let mut minimiser = Minimiser::new(case, violation.invariant);
         while let Some(next) = minimiser.offer().filter(|_| minimiser.runs() <= MOST_PLANS) {
-            minimiser.came(run(&next, Tracing::Off, |_| {}).failed());
+            minimiser.came(play(&next, Tracing::Off).failed());
         }
         let smallest = minimiser.case();
         say(&format!(
@@ -183,15 +206,11 @@ fn show(arguments: &cli::Sweep, seed: u64, bounds: &Bounds) {
             minimiser.runs()
         ));
         smallest.strikes.iter().for_each(|strike| say(&format!("  {strike}")));
-        if let Some(violation) = run(smallest, Tracing::Off, |_| {}).violation {
+        if let Some(violation) = play(smallest, Tracing::Off).violation {
             say(&format!("  then {violation}"));
         }
     }
-    let hosts = bounds.hosts.map(|hosts| format!(" --hosts {hosts}")).unwrap_or_default();
-    say(&format!(
-        "\nto see all of it: anyvip-sim sweep --replay {seed}{hosts} --time {}s --trace FILE",
-        bounds.time.as_secs()
-    ));
+    say(&format!("\n{}", see_again(seed, bounds)));
 }
 
 fn tell_pending(outcome: &Outcome) {
@@ -209,7 +228,7 @@ fn replay(arguments: &cli::Sweep, seed: u64, bounds: &Bounds) -> Result<bool, St
     let begin = Instant::now();
     let tracing =
         if arguments.trace.is_some() { Tracing::Text(usize::MAX) } else { Tracing::Text(LAST_EVENTS) };
-    let outcome = run(&case, tracing, |_| {});
+    let outcome = play(&case, tracing);
     if let Some(path) = &arguments.trace {
         write_trace(path, &outcome).map_err(|error| format!("{}: {error}", path.display()))?;
     }

@@ -71,8 +71,8 @@ pub struct RouterFacts {
     pub chosen: Option<bool>,
     /// Hold time of the session; `None`: it has none.
     pub hold_time: Option<Duration>,
-    /// The agent takes its events and its timers run; a stopped or dead one does not.
-    pub agent_alive: bool,
+    /// The agent is dead or stopped, and last took an event so long ago; `None`: it lives.
+    pub agent_silent: Option<Duration>,
     /// The agent is slow: it keeps sessions and lags behind.
     pub agent_slow: bool,
 }

@@ -222,7 +222,7 @@ impl Checker {
         name: &dyn Fn() -> String,
     ) {
         self.looks += 1;
-        let Some(Suspicion { grace, what }) = suspicion else {
+        let Some(Suspicion { grace, what, at_most }) = suspicion else {
             if !self.since.is_empty() {
                 self.since.remove(&(place, invariant));
             }
@@ -232,6 +232,7 @@ impl Checker {
         if last.0 != what {
             *last = (what, now);
         }
+        last.1 = last.1.max(now - at_most);
         let since = last.1;
         if grace == Duration::ZERO || now.since(since) > grace {
             self.report(now, since, (place, invariant, what), name);

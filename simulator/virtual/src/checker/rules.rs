@@ -23,10 +23,12 @@ pub struct Suspicion {
     pub grace: Duration,
     /// What.
     pub what: &'static str,
+    /// The facts say that it has lasted no longer than this, however it looked meanwhile.
+    pub at_most: Duration,
 }
 
 fn suspect(is: bool, grace: Duration, what: &'static str) -> Option<Suspicion> {
-    is.then_some(Suspicion { grace, what })
+    is.then_some(Suspicion { grace, what, at_most: Duration::MAX })
 }
 
 /// 1: No prefix is announced unless its VIP is present and ARP is guarded (within one guard period).
@@ -53,8 +55,10 @@ pub fn down_is_forgotten(vip: &VipFacts, router: &RouterFacts) -> Option<Suspici
         None if router.clear => NO_HOLD_TIME,
         None => return None,
     };
-    if !router.agent_alive {
-        return suspect(true, hold + SLACK, "is still known to the router though no agent lives");
+    if let Some(at_most) = router.agent_silent {
+        // Whoever is stopped, goes on for a moment and is stopped again has spoken in that moment.
+        let what = "is still known to the router though no agent lives";
+        return Some(Suspicion { grace: hold + SLACK, what, at_most });
     }
     let down = vip.able && vip.present && vip.healthy == Some(false);
     let over = down && !vip.depreferences || vip.able && (!vip.present || vip.admin == Admin::Drained);

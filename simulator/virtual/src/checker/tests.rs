@@ -34,7 +34,7 @@ fn router() -> RouterFacts {
         equal: true,
         chosen: Some(true),
         hold_time: Some(Duration::from_secs(9)),
-        agent_alive: true,
+        agent_silent: None,
         agent_slow: false,
     }
 }
@@ -103,12 +103,19 @@ fn what_is_down_may_be_announced_for_its_detection_and_no_longer() {
 
 #[test]
 fn a_router_forgets_a_dead_agent_within_the_hold_time() {
-    let dead = RouterFacts { agent_alive: false, ..router() };
+    let dead = RouterFacts { agent_silent: Some(Duration::MAX), ..router() };
     let gone = PeerFacts::default();
     let all = found(60, |checker, now| checker.router(now, place(), (&vip(), &gone, &dead), &name));
     assert!(all.contains(&(Invariant::DownIsWithdrawn, 15)), "{all:?}");
     let busy = RouterFacts { able: false, ..dead };
     assert_eq!(found(60, |checker, now| checker.router(now, place(), (&vip(), &gone, &busy), &name)), []);
+    // It spoke in second 10, between two looks.
+    let all = found(60, |checker, now| {
+        let spoke = Time::from_secs(if now >= Time::from_secs(10) { 10 } else { 0 });
+        let silent = RouterFacts { agent_silent: Some(now.since(spoke)), ..router() };
+        checker.router(now, place(), (&vip(), &gone, &silent), &name);
+    });
+    assert_eq!(all.first(), Some(&(Invariant::DownIsWithdrawn, 25)), "{all:?}");
 }
 
 #[test]

@@ -312,6 +312,7 @@ impl Watch {
             heard,
             hold_time: router.plan.config.hold_time,
             clear: self.is_clear(now, NodeId(place.node), number),
+            agent_silent: host.silent(now),
             ..RouterFacts::default()
         };
         let vip = VipFacts {
@@ -462,7 +463,10 @@ impl Watch {
                 None => Some(stray()),
             },
             hold_time: view.and_then(|view| view.facts).map_or(router.plan.config.hold_time, |f| f.hold_time),
-            agent_alive: matches!(pace, Some(Pace::Running | Pace::Slow(_))),
+            agent_silent: match pace {
+                Some(Pace::Running | Pace::Slow(_)) => None,
+                Some(Pace::Frozen) | None => host.silent(world.now()),
+            },
             agent_slow: matches!(pace, Some(Pace::Slow(_))),
         })
     }

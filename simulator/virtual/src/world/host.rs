@@ -158,6 +158,8 @@ pub struct Host {
     pub starts: u32,
     /// What the wall clock is off, ms.
     pub clock_off_ms: i64,
+    /// When an agent last took an event here.
+    acted: Option<Time>,
     /// When and how the last agent ended.
     pub ended: Option<(Time, Ended)>,
     /// What operators want of each service; a service that is not named was never touched.
@@ -191,6 +193,7 @@ impl Host {
             boots: 1,
             starts: 0,
             clock_off_ms: 0,
+            acted: None,
             ended: None,
             intentions: BTreeMap::new(),
             wanted: true,
@@ -216,6 +219,11 @@ impl Host {
     /// When the agent that runs was started.
     pub fn began(&self) -> Option<Time> {
         self.process.as_ref().map(|process| process.began)
+    }
+
+    /// How long ago an agent last took an event here; `None`: there never was one.
+    pub fn silent(&self, now: Time) -> Option<Duration> {
+        self.acted.map(|at| now.since(at))
     }
 
     /// The text of the agent's configuration as it lies on the disk.
@@ -353,6 +361,7 @@ impl World {
         let Some(process) = host.process.as_mut() else { return };
         let number = process.task.number;
         let local = process.local(self.now);
+        host.acted = Some(self.now);
         let event = match host.sabotage {
             None => event,
             Some(how) => {

@@ -152,6 +152,7 @@ impl World {
     /// Changes how a process gets on. What has piled up is taken before time acts.
     pub(super) fn set_pace(&mut self, node: NodeId, pace: Pace) {
         let now = self.now;
+        self.turn.touch(node);
         let Some(task) = self.task_mut(node) else { return };
         let number = task.number;
         task.pace = pace;
