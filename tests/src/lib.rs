@@ -7,6 +7,7 @@
 //! - [`Lab`]: namespaces and wires; [`Fabric`]: a router, a client and hosts on links of their own.
 //! - [`Agent`]: the program under test; [`Service`]: what it watches.
 //! - [`Sessions`]: the program's BFD without the rest of it.
+//! - [`Browser`]: looks at pages.
 //! - [`Bird`], [`Frr`]: foreign routers; [`Speaker`]: a scripted one that misbehaves on request.
 //! - [`need`]: what a test needs of the machine; [`wait_until`]: the only way to wait.
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@
 mod agent;
 mod bfd;
 mod bird;
+mod browser;
 mod fabric;
 mod frr;
 mod lab;
@@ -30,6 +32,7 @@ mod wait;
 pub use agent::{Agent, AgentFiles, advertised, peer_state, reason, vip};
 pub use bfd::Sessions;
 pub use bird::Bird;
+pub use browser::{Browser, Light};
 pub use fabric::{Fabric, SERVICE_PORT, VIP4, VIP6, agent_config, agent_config_with};
 pub use frr::Frr;
 pub use lab::{Lab, Namespace};

@@ -82,6 +82,9 @@ pub(crate) struct Run {
     /// Write time line, figures and verdicts here.
     #[arg(long, value_name = "OUT")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the same as a page for people here: pictures, tables, how to have it again.
+    #[arg(long, value_name = "OUT.html")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -131,6 +131,7 @@ impl Play<'_> {
                 let (at, answer) = self.order(&traffic.from, Order::Release { name: name.clone() }).await?;
                 if let Answer::Held(held) = answer {
                     self.report.held(name, at, &held);
+                    self.journal.connections(name, &held);
                     self.seen.held.insert(name.clone(), held);
                 }
             }
@@ -178,7 +179,7 @@ impl Play<'_> {
             IpAddr::V6(to) => format!("[{to}]:{}", traffic.port),
         };
         self.report.flows(name, &format!("{} to {to}", kind(traffic)), &flows);
-        self.journal.measure(name, &flows);
+        self.journal.measure(name, traffic, &flows);
         self.measured.insert(name.to_owned(), traffic.from.clone());
         self.seen.flows.insert(name.to_owned(), (traffic.to, flows));
     }
@@ -268,6 +269,7 @@ impl Play<'_> {
             (None, other) => Verdict { met: false, text: format!("cannot judge {other:?}") },
         };
         self.report.verdict(&verdict);
+        self.journal.judged(expectation);
         self.verdicts.push(verdict);
     }
 

@@ -1,5 +1,6 @@
 //! `anyvip-sim run`: read, build, play, judge, remove.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,10 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::bench::Bench;
 use crate::folder::{self, Folder};
-use crate::journal::Journal;
+use crate::journal::{Journal, Run};
 use crate::report::Report;
 use crate::rootless::{self, Rights};
-use crate::{cli, clock, process, virtual_lab};
+use crate::{cli, clock, page, process, virtual_lab};
 
 /// What ended a lab early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,8 @@ fn prepare_and_run(arguments: &cli::Run) -> Result<ExitCode, String> {
     }
     let lab_file = absolute(&arguments.lab)?;
     let lab = read_lab(&arguments.lab)?;
-    let scenario = read_scenario(&scenario_file(arguments, &lab), &lab)?;
+    let scenario_file = scenario_file(arguments, &lab);
+    let scenario = read_scenario(&scenario_file, &lab)?;
     if scenario.needs_nft() && process::find_program("nft").is_none() {
         return Err(
             "the step `loss` needs the program `nft` (package nftables), which is not here".to_owned()
@@ -64,7 +66,9 @@ fn prepare_and_run(arguments: &cli::Run) -> Result<ExitCode, String> {
         report.title(&lab.name, &scenario.title, &summary(&lab, &agent, rights));
         let folder = Folder::make(&base, &name)?;
         let mut bench = Bench::new(folder);
-        let journal = Journal::new(&lab.name, &scenario.title, begin);
+        let about =
+            Run { began: Some(clock::utc()), ..about(arguments, "netns", &scenario_file, Some(&agent)) };
+        let journal = Journal::new(&lab, &scenario.title, about, begin);
         let work = async {
             bench.build(&lab, &lab_file, &agent).await?;
             Ok::<_, String>(crate::play::play(&lab, &scenario, &mut bench, report, journal).await)
@@ -79,7 +83,7 @@ fn prepare_and_run(arguments: &cli::Run) -> Result<ExitCode, String> {
             Err(signal) => return Ok(interrupted(signal)),
         };
         let met = outcome.stopped.is_none() && outcome.verdicts.iter().all(|verdict| verdict.met);
-        write_journal(arguments, outcome.journal.finish(clock::now(), outcome.verdicts))?;
+        write_journal(arguments, &outcome.journal.finish(clock::now(), outcome.verdicts))?;
         Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     };
     let code = block_on(work);
@@ -93,10 +97,42 @@ pub(crate) fn scenario_file(arguments: &cli::Run, lab: &Lab) -> PathBuf {
     arguments.scenario.clone().unwrap_or_else(own)
 }
 
-/// Writes the time line, if it is wanted.
-pub(crate) fn write_journal(arguments: &cli::Run, text: String) -> Result<(), String> {
-    let Some(path) = &arguments.json else { return Ok(()) };
-    std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))
+/// Writes data and page, where they are wanted.
+pub(crate) fn write_journal(arguments: &cli::Run, journal: &Journal) -> Result<(), String> {
+    let write = |path: &Path, text: String| {
+        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    if let Some(path) = &arguments.json {
+        write(path, journal.json() + "\n")?;
+    }
+    if let Some(path) = &arguments.report {
+        write(path, page::page(journal))?;
+    }
+    Ok(())
+}
+
+/// How this run came about.
+pub(crate) fn about(
+    arguments: &cli::Run,
+    backend: &'static str,
+    scenario: &Path,
+    agent: Option<&Path>,
+) -> Run {
+    let mut command: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    if let Some(program) = command.first_mut() {
+        *program = "anyvip-sim".to_owned();
+    }
+    let mut versions = BTreeMap::from([("anyvip-sim", env!("CARGO_PKG_VERSION").to_owned())]);
+    if let Some(agent) = agent {
+        let said = std::process::Command::new(agent).arg("--version").output();
+        let text = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        versions.insert("agent", format!("{} ({})", text.unwrap_or_default(), agent.display()));
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        versions.insert("kernel", format!("Linux {}", kernel.trim()));
+    }
+    let seed = (backend == "virtual").then(|| arguments.seed.unwrap_or(1));
+    Run { backend, command, scenario: scenario.display().to_string(), versions, seed, ..Run::default() }
 }
 
 /// One thread: children die with the thread that started them.

@@ -19,6 +19,9 @@ pub struct Ask {
     pub at: Time,
     /// What came of it.
     pub outcome: Outcome,
+    /// Microseconds from the question to the answer, where both have their time: not in virtual labs.
+    #[serde(default)]
+    pub latency_us: Option<u32>,
 }
 
 /// What came of a question.
@@ -320,7 +323,7 @@ mod tests {
                 let outcome =
                     if *server == "-" { Outcome::Silent } else { Outcome::Server((*server).into()) };
                 let port = 10_000 + asks.len() as u16;
-                asks.push(Ask { port, at: Time::from_millis(u64::from(port)), outcome });
+                asks.push(Ask { port, at: Time::from_millis(u64::from(port)), outcome, latency_us: None });
             }
         }
         Flows { asks }

@@ -137,13 +137,16 @@ async fn ask(traffic: &Traffic, port: u16, permit: Option<tokio::sync::Semaphore
             timeout(rest, question).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         }
     };
-    let (at, outcome) = match outcome {
-        Ok((at, server)) => (at, Outcome::Server(server)),
+    let (at, outcome, latency_us) = match outcome {
+        Ok((at, server)) => {
+            let latency = clock::now().since(at).as_micros();
+            (at, Outcome::Server(server), u32::try_from(latency).ok())
+        }
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => return None,
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => (begin, Outcome::Silent),
-        Err(_) => (begin, Outcome::Refused),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => (begin, Outcome::Silent, None),
+        Err(_) => (begin, Outcome::Refused, None),
     };
-    Some(Ask { port, at, outcome })
+    Some(Ask { port, at, outcome, latency_us })
 }
 
 async fn ask_udp(traffic: &Traffic, port: u16) -> io::Result<(anyvip_machine::Time, String)> {

@@ -91,7 +91,7 @@ impl Clients {
             while *next <= now {
                 let port = traffic.first_port + (*sent % u64::from(traffic.flows.max(1))) as u16;
                 let outcome = ask(world, traffic, port).0;
-                flows.asks.push(Ask { port, at: now, outcome });
+                flows.asks.push(Ask { port, at: now, outcome, latency_us: None });
                 *sent += 1;
                 *next += Duration::from_secs(1) / traffic.rate.max(1);
             }
@@ -147,7 +147,7 @@ pub(super) fn ask_all(world: &mut World, traffic: &Traffic, mut pass: impl FnMut
         pass(world, begin + PACE * u32::from(number));
         let port = traffic.first_port + number;
         let outcome = ask(world, traffic, port).0;
-        asks.push(Ask { port, at: world.now(), outcome });
+        asks.push(Ask { port, at: world.now(), outcome, latency_us: None });
     }
     Flows { asks }
 }

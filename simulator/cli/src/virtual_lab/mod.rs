@@ -13,7 +13,7 @@ use anyvip_virtual::world::{Options, Tracing, World};
 use crate::cli;
 use crate::journal::Journal;
 use crate::report::Report;
-use crate::run::{read, read_lab, read_scenario, scenario_file, size, write_journal};
+use crate::run::{about, read, read_lab, read_scenario, scenario_file, size, write_journal};
 
 mod clients;
 mod play;
@@ -33,10 +33,11 @@ pub(crate) fn run(arguments: &cli::Run, seed: u64) -> Result<ExitCode, String> {
         .map_err(|error| format!("{}:{error}", arguments.lab.display()))?;
     let report = Report::new(Time::ZERO);
     report.title(&lab.name, &scenario.title, &format!("{}; in virtual time, seed {seed}", size(&lab)));
-    let journal = Journal::new(&lab.name, &scenario.title, Time::ZERO);
+    let about = about(arguments, "virtual", &scenario_file, None);
+    let journal = Journal::new(&lab, &scenario.title, about, Time::ZERO);
     let outcome = play::play(&lab, &scenario, world, report, journal);
     let met = outcome.stopped.is_none() && outcome.verdicts.iter().all(|verdict| verdict.met);
-    write_journal(arguments, outcome.journal.finish(outcome.ended, outcome.verdicts))?;
+    write_journal(arguments, &outcome.journal.finish(outcome.ended, outcome.verdicts))?;
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -115,6 +115,7 @@ impl Play<'_> {
             Action::Release { name } => {
                 let held = self.clients.release(name).ok_or_else(|| format!("`{name}` was not held"))?;
                 self.report.held(name, self.world.now(), &held);
+                self.journal.connections(name, &held);
                 self.seen.held.insert(name.clone(), held);
             }
             Action::AskArp { from, address, name } => {
@@ -153,7 +154,7 @@ impl Play<'_> {
         self.note_all();
         let to = std::net::SocketAddr::new(traffic.to, traffic.port);
         self.report.flows(name, &format!("{} to {to}", kind(traffic)), &flows);
-        self.journal.measure(name, &flows);
+        self.journal.measure(name, traffic, &flows);
         self.seen.flows.insert(name.to_owned(), (traffic.to, flows));
     }
 
@@ -229,6 +230,7 @@ impl Play<'_> {
             (None, other) => Verdict { met: false, text: format!("cannot judge {other:?}") },
         };
         self.report.verdict(&verdict);
+        self.journal.judged(expectation);
         self.verdicts.push(verdict);
     }
 
