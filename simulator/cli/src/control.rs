@@ -1,7 +1,9 @@
 //! What the lab and its nodes say to each other: JSON lines, orders on the node's standard input, messages on its
 //! standard output. When the orders end, the node ends.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use anyvip_machine::Time;
 use anyvip_virtual::observation::{Flows, Held};
@@ -45,7 +47,12 @@ pub(crate) enum Order {
     /// Ask every flow once.
     Flows { traffic: Traffic },
     /// Ask round and round until told to stop.
-    Start { name: String, traffic: Traffic },
+    Start {
+        name: String,
+        traffic: Traffic,
+        /// Whether somebody wants to see meanwhile what comes of it.
+        tell: bool,
+    },
     /// Stop that and report.
     Stop { name: String },
     /// Open connections and keep asking on them.
@@ -87,6 +94,8 @@ pub(crate) enum Message {
     Route { prefix: IpNet, next_hops: Vec<IpAddr>, at: Time },
     /// A BGP session of the router came or went.
     Session { peer: String, up: bool, text: String, at: Time },
+    /// What `start` got so far, where that is wanted: answered, not answered, and answers by server since the last time.
+    Asking { name: String, answered: usize, lost: usize, recent: BTreeMap<String, usize>, over: Duration },
     /// Something ended by itself.
     Trouble { text: String },
 }

@@ -6,7 +6,7 @@
 //! - [`main`]: the command line (`cli`), one file per command: `run`, `up` (with `down` and `exec`), `node`,
 //!   `service`, `replay`.
 //! - `bench`: a lab built: one child process a node, each in a namespace of its own, and the cables between them.
-//! - `play`: a scenario played on a bench; `judge`: the invariants at its end; `report`, `journal`: for people, for programs;
+//! - `play`: a scenario played on a bench; `judge`: the invariants at its end; `report`, `live`, `journal`: for people, for programs;
 //!   `figures`: what flows come to; `page`: the same as HTML.
 //! - `sweep`: many seeds of the virtual lab under random faults; `fleet`: thousands of hosts, and what dies among them.
 //! - `virtual_lab`: the same scenarios in virtual time; `words`: what both backends say.
@@ -35,6 +35,7 @@ mod folder;
 mod hash;
 mod journal;
 mod judge;
+mod live;
 mod node;
 mod page;
 mod play;

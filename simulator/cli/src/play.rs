@@ -17,8 +17,9 @@ use crate::clock;
 use crate::control::{AgentOrder, Answer, Message, Order, ServiceOrder};
 use crate::journal::{Journal, Kind};
 use crate::judge::{self, Truth};
+use crate::live::Asking;
 use crate::report::Report;
-use crate::words::{describe, describe_disturbance, kind};
+use crate::words::{describe, describe_action, describe_disturbance, kind};
 
 /// How often an agent's status is asked while something is awaited.
 const STATUS_PERIOD: Duration = Duration::from_millis(50);
@@ -69,7 +70,8 @@ pub(crate) async fn play(
         truth: Truth::default(),
     };
     let mut stopped = None;
-    for step in &scenario.steps {
+    for (number, step) in scenario.steps.iter().enumerate() {
+        play.report.step(number + 1, scenario.steps.len(), &describe_action(&step.action));
         if let Err(error) = play.step(step).await {
             let text = format!("line {}: {error}", step.place.line);
             play.report.trouble(clock::now(), &text);
@@ -110,7 +112,8 @@ impl Play<'_> {
             }
             Action::Start { traffic, name } => {
                 let traffic = self.traffic(traffic)?;
-                let order = Order::Start { name: name.clone(), traffic: traffic.clone() };
+                let tell = self.report.live().is_terminal();
+                let order = Order::Start { name: name.clone(), traffic: traffic.clone(), tell };
                 let (at, _) = self.order(&traffic.from, order).await?;
                 let what = kind(&traffic);
                 self.report.note(at, &format!("{name}: asking {} {what} a second", traffic.rate));
@@ -118,6 +121,7 @@ impl Play<'_> {
             Action::Stop { name } => {
                 let traffic = self.traffic_of(name)?;
                 let (_, answer) = self.order(&traffic.from, Order::Stop { name: name.clone() }).await?;
+                self.report.asking(name, None);
                 self.measured_flows(name, &traffic, answer);
             }
             Action::Hold { traffic, name } => {
@@ -218,6 +222,11 @@ impl Play<'_> {
                 let text = format!("{node}: session with {peer} lost: {text}");
                 self.report.effect(at, &text);
                 self.journal.add(at, Kind::Effect, text);
+            }
+            Message::Asking { name, answered, lost, recent, over } => {
+                let rate = |count: usize| (count as f64 / over.as_secs_f64().max(0.001)).round() as usize;
+                let rates = recent.into_iter().map(|(server, count)| (server, rate(count))).collect();
+                self.report.asking(&name, Some(Asking { answered, lost, rates }));
             }
             Message::Trouble { text } => {
                 let (at, text) = (clock::now(), format!("{node}: {text}"));

@@ -1,12 +1,14 @@
-//! What a person reads while a lab runs. Plain text where the output is no terminal.
+//! What a person reads while a lab runs. Plain text where the output is no terminal; see `live` for one.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyvip_machine::Time;
 use anyvip_virtual::observation::{End, Flows, Held, Verdict, percent, permille};
+
+use crate::live::{Asking, Live};
 
 /// Width of a full bar.
 const BAR: usize = 32;
@@ -14,24 +16,37 @@ const BAR: usize = 32;
 /// Prints as things happen.
 pub(crate) struct Report {
     begin: Time,
-    colour: bool,
+    live: Rc<Live>,
     cause: Option<Time>,
 }
 
 impl Report {
     /// Times are shown since `begin`.
     pub(crate) fn new(begin: Time) -> Report {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Report { begin, colour, cause: None }
+        Report { begin, live: Rc::new(Live::new()), cause: None }
+    }
+
+    /// The lower lines of the terminal.
+    pub(crate) fn live(&self) -> Rc<Live> {
+        self.live.clone()
+    }
+
+    /// A step begins.
+    pub(crate) fn step(&self, number: usize, of: usize, doing: &str) {
+        self.live.step(number, of, doing);
+    }
+
+    /// What a client gets at the moment; nothing when it has ended.
+    pub(crate) fn asking(&self, name: &str, asking: Option<Asking>) {
+        self.live.asking(name, asking);
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        self.live.paint(code, text)
     }
 
     fn line(&self, text: &str) {
-        // A reader that went away (a closed pipe) must not end the lab before it is cleaned up.
-        let _ = writeln!(std::io::stdout(), "{text}");
+        self.live.print(text);
     }
 
     /// The first lines.
@@ -142,6 +157,7 @@ impl Report {
 
     /// The last lines.
     pub(crate) fn end(&self, at: Time, verdicts: &[Verdict]) {
+        self.live.end();
         let failed = verdicts.iter().filter(|verdict| !verdict.met).count();
         let took = millis(at.since(self.begin));
         self.line("");

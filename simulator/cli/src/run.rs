@@ -64,6 +64,8 @@ fn prepare_and_run(arguments: &cli::Run) -> Result<ExitCode, String> {
         let begin = clock::now();
         let report = Report::new(begin);
         report.title(&lab.name, &scenario.title, &summary(&lab, &agent, rights));
+        let live = report.live();
+        live.doing("build the lab");
         let folder = Folder::make(&base, &name)?;
         let mut bench = Bench::new(folder);
         let about =
@@ -76,7 +78,9 @@ fn prepare_and_run(arguments: &cli::Run) -> Result<ExitCode, String> {
         let outcome = tokio::select! {
             outcome = work => Ok(outcome),
             signal = signals.next() => Err(signal),
+            never = live.animate() => match never {},
         };
+        live.end();
         bench.end().await;
         let outcome = match outcome {
             Ok(outcome) => outcome?,

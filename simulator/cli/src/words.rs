@@ -2,7 +2,7 @@
 
 use anyvip_bgp::DownReason;
 use anyvip_bgp::wire::Notification;
-use anyvip_virtual::scenario::{Condition, Disturbance, NextHops, Ports, Protocol, Traffic};
+use anyvip_virtual::scenario::{Action, Condition, Disturbance, NextHops, Ports, Protocol, Traffic};
 
 /// RFC 4271 §6.5.
 const HOLD_TIMER_EXPIRED: u8 = 4;
@@ -37,6 +37,23 @@ pub(crate) fn describe(condition: &Condition) -> String {
         Condition::Withheld { agent, vip, peer, reason } => {
             format!("{agent} withholds {vip}{}: {reason}", whom(peer))
         }
+    }
+}
+
+/// What a step does.
+pub(crate) fn describe_action(action: &Action) -> String {
+    match action {
+        Action::Say(text) => text.clone(),
+        Action::Sleep(duration) => format!("sleep {duration:?}"),
+        Action::WaitFor(condition, _) => format!("wait: {}", describe(condition)),
+        Action::Expect(_) => "judge".to_owned(),
+        Action::Flows { name, .. } => format!("ask every flow once: {name}"),
+        Action::Start { name, .. } => format!("begin to ask: {name}"),
+        Action::Stop { name } => format!("stop asking: {name}"),
+        Action::Hold { name, .. } => format!("open connections: {name}"),
+        Action::Release { name } => format!("close connections: {name}"),
+        Action::AskArp { from, address, .. } => format!("{from} asks by ARP who has {address}"),
+        Action::Disturb(disturbance) => describe_disturbance(disturbance),
     }
 }
 

@@ -208,7 +208,10 @@ impl Running {
             }
             Order::Sysctl { key, value } => network::set_sysctl(&key, &value)?,
             Order::Flows { traffic } => return Ok(Answer::Flows(traffic::ask_all(traffic).await)),
-            Order::Start { name, traffic } => self.client.start(name, traffic),
+            Order::Start { name, traffic, tell } => {
+                let outbox = tell.then(|| self.outbox.clone());
+                self.client.start(name, traffic, outbox);
+            }
             Order::Stop { name } => return self.client.stop(&name).await.map(Answer::Flows),
             Order::Hold { name, traffic } => self.client.hold(name, traffic).await,
             Order::Release { name } => return self.client.release(&name).await.map(Answer::Held),

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use anyvip_machine::Time;
 use anyvip_virtual::observation::{Ask, Flows, Held, Outcome};
 use anyvip_virtual::scenario::{Protocol, Traffic};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -21,6 +22,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::clock;
+use crate::control::Message;
+use crate::node::Outbox;
 
 mod held;
 
@@ -44,10 +47,11 @@ struct Asking {
 }
 
 impl Client {
-    /// Begins to ask round and round.
-    pub(crate) fn start(&mut self, name: String, traffic: Traffic) {
+    /// Begins to ask round and round, and tells what comes of it if somebody wants to see it.
+    pub(crate) fn start(&mut self, name: String, traffic: Traffic, outbox: Option<Outbox>) {
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::task::spawn_local(ask_on_and_on(traffic, stopped));
+        let teller = outbox.map(|outbox| Teller { name: name.clone(), outbox, told: 0, last: clock::now() });
+        let task = tokio::task::spawn_local(ask_on_and_on(traffic, stopped, teller));
         self.asking.insert(name, Asking { stop, task });
     }
 
@@ -70,6 +74,31 @@ impl Client {
     }
 }
 
+/// Tells from time to time what came of questions.
+struct Teller {
+    name: String,
+    outbox: Outbox,
+    /// How many were told already.
+    told: usize,
+    last: Time,
+}
+
+impl Teller {
+    fn tell(&mut self, asks: &[Ask]) {
+        const PERIOD: Duration = Duration::from_millis(250);
+        let over = clock::now().since(self.last);
+        if over < PERIOD {
+            return;
+        }
+        let new = Flows { asks: asks.get(self.told..).unwrap_or_default().to_vec() };
+        let recent = new.per_server().into_iter().map(|(server, count)| (server.to_owned(), count)).collect();
+        let lost = asks.iter().filter(|ask| !matches!(ask.outcome, Outcome::Server(_))).count();
+        let (name, answered) = (self.name.clone(), asks.len() - lost);
+        self.outbox.say(Message::Asking { name, answered, lost, recent, over });
+        (self.told, self.last) = (asks.len(), clock::now());
+    }
+}
+
 /// Asks every flow once.
 pub(crate) async fn ask_all(traffic: Traffic) -> Flows {
     let window = Rc::new(Semaphore::new(WINDOW));
@@ -86,7 +115,11 @@ pub(crate) async fn ask_all(traffic: Traffic) -> Flows {
     Flows { asks }
 }
 
-async fn ask_on_and_on(traffic: Traffic, mut stopped: watch::Receiver<bool>) -> Flows {
+async fn ask_on_and_on(
+    traffic: Traffic,
+    mut stopped: watch::Receiver<bool>,
+    mut teller: Option<Teller>,
+) -> Flows {
     const TICK: Duration = Duration::from_millis(5);
     let asks = Rc::new(RefCell::new(Vec::new()));
     let mut tasks = JoinSet::new();
@@ -112,6 +145,9 @@ async fn ask_on_and_on(traffic: Traffic, mut stopped: watch::Receiver<bool>) -> 
         }
         sent = due;
         while tasks.try_join_next().is_some() {}
+        if let Some(teller) = &mut teller {
+            teller.tell(&asks.borrow());
+        }
     }
     tasks.join_all().await;
     let mut asks = asks.take();
@@ -149,7 +185,7 @@ async fn ask(traffic: &Traffic, port: u16, permit: Option<tokio::sync::Semaphore
     Some(Ask { port, at, outcome, latency_us })
 }
 
-async fn ask_udp(traffic: &Traffic, port: u16) -> io::Result<(anyvip_machine::Time, String)> {
+async fn ask_udp(traffic: &Traffic, port: u16) -> io::Result<(Time, String)> {
     let socket = Socket::new(domain(traffic), Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(local(traffic, port)))?;
@@ -162,7 +198,7 @@ async fn ask_udp(traffic: &Traffic, port: u16) -> io::Result<(anyvip_machine::Ti
     Ok((at, first_word(&buffer[..read])?))
 }
 
-async fn ask_tcp(traffic: &Traffic, port: u16) -> io::Result<(anyvip_machine::Time, String)> {
+async fn ask_tcp(traffic: &Traffic, port: u16) -> io::Result<(Time, String)> {
     let at = clock::now();
     let mut stream = connect(traffic, port).await?;
     stream.write_all(b"who?\n").await?;

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use super::clients::{Clients, ask_all};
 use crate::journal::{Journal, Kind};
 use crate::report::Report;
-use crate::words::{describe, describe_disturbance, end_of_session, kind};
+use crate::words::{describe, describe_action, describe_disturbance, end_of_session, kind};
 
 /// An agent that is told to stop or to drain answers within this.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,7 +59,8 @@ pub(super) fn play(
         verdicts: Vec::new(),
     };
     let mut stopped = None;
-    for step in &scenario.steps {
+    for (number, step) in scenario.steps.iter().enumerate() {
+        play.report.step(number + 1, scenario.steps.len(), &describe_action(&step.action));
         if let Err(error) = play.step(step) {
             let text = format!("line {}: {error}", step.place.line);
             play.report.trouble(play.world.now(), &text);
