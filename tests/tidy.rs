@@ -282,6 +282,20 @@ fn nothing_is_left_undone_and_no_test_is_switched_off() {
     none("left undone", found);
 }
 
+/// Such a target leaves out what is marked as an ordinary test, without a word.
+#[test]
+fn no_ordinary_test_is_in_a_target_with_a_harness_of_its_own() {
+    let mark = concat!("#[te", "st]");
+    let with = |(path, text): (String, String)| {
+        (path.starts_with("tests/interop/") && text.contains(mark)).then(|| {
+            format!(
+                "{path}: make it a story of tests/interop/features.rs, or a trial of tests/interop/main.rs"
+            )
+        })
+    };
+    none("tests that would never run", sources().into_iter().filter_map(with).collect());
+}
+
 #[test]
 fn the_project_speaks_of_itself_alone() {
     // Places of one machine, and where one machine gets its packages from.

@@ -1,107 +1,43 @@
-//! BFD with BIRD and FRR: sessions come up, each end finds the other frozen, and words mean the same on both.
+//! BFD: sessions come up, each end finds the other frozen, and words mean the same on both.
 
 use std::time::Instant;
 
-use anyvip_tests::{
-    Bird, Fabric, Frr, LONG, Need, SERVICE_PORT, Sessions, VIP4, agent_config_with, binaries, met, wait_until,
-};
+use anyvip_tests::{Fabric, LONG, SERVICE_PORT, Sessions, VIP4, agent_config_with, binaries, wait_until};
 use nix::sys::signal::Signal;
 
-const BIRD: &[Need] = &[Need::Root, Need::Bird];
-const FRR: &[Need] = &[Need::Root, Need::Frr, Need::Program("/usr/lib/frr/bfdd")];
+use crate::router::{Bfd, Manner, Router};
 
 const V4: &str = "name=v4,remote=10.1.1.1";
 const V6: &str = "name=v6,remote=fd00:1:1::1";
 const MULTIHOP: &str = "name=far,remote=10.1.2.1,local=10.1.1.2,multihop=250,interval=100";
 
-fn bird_config(more: &str) -> String {
-    format!(
-        "router id 10.9.0.1;\nlog stderr all;\ndebug protocols {{ states, events }};\nprotocol device {{ scan time 60; }}\n\
-         protocol kernel {{ scan time 60; ipv4 {{ import none; export where source = RTS_STATIC; }}; }}\n{more}\n"
-    )
-}
-
-const BIRD_NEIGHBORS: &str = r#"protocol bfd {
-  interface "h*" { interval 50 ms; idle tx interval 200 ms; multiplier 3; };
-  multihop { interval 100 ms; multiplier 3; };
-  neighbor 10.1.1.2 dev "h1" local 10.1.1.1;
-  neighbor fd00:1:1::2 dev "h1" local fd00:1:1::1;
-  neighbor 10.1.1.2 local 10.1.2.1 multihop on;
-}"#;
-
-const FRR_PEERS: &str = "bfd
- profile fast
-  transmit-interval 50
-  receive-interval 50
-  detect-multiplier 3
- exit
- peer 10.1.1.2 local-address 10.1.1.1 interface h1
-  profile fast
- exit
- peer fd00:1:1::2 local-address fd00:1:1::1 interface h1
-  profile fast
- exit
- peer 10.1.1.2 multihop local-address 10.1.2.1
-  transmit-interval 100
-  receive-interval 100
-  minimum-ttl 250
- exit
-exit";
-
-/// How one router says that its session with the host is in a state.
-trait Router {
-    fn state(&self, session: &str) -> Result<String, String>;
-    fn freeze(&mut self, signal: Signal);
-}
-
-impl Router for Bird {
-    fn state(&self, session: &str) -> Result<String, String> {
-        let text = self.ask("show bfd sessions")?;
-        let line = text.lines().find(|line| match session {
-            "v4" => line.starts_with("10.1.1.2") && line.contains(" h1 "),
-            "v6" => line.starts_with("fd00:1:1::2"),
-            _ => line.starts_with("10.1.1.2") && line.contains(" --- "),
-        });
-        line.and_then(|line| line.split_whitespace().nth(2)).map(str::to_lowercase).ok_or(text)
-    }
-
-    fn freeze(&mut self, signal: Signal) {
-        self.process().signal(signal);
-    }
-}
-
-impl Router for Frr {
-    fn state(&self, session: &str) -> Result<String, String> {
-        let text = self.ask("show bfd peers json")?;
-        let list: Vec<serde_json::Value> = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-        let found = list.iter().find(|peer| match session {
-            "v4" => peer["peer"] == "10.1.1.2" && peer["multihop"] == false,
-            "v6" => peer["peer"] == "fd00:1:1::2",
-            _ => peer["multihop"] == true,
-        });
-        found.and_then(|peer| peer["status"].as_str()).map(str::to_owned).ok_or(text)
-    }
-
-    fn freeze(&mut self, signal: Signal) {
-        self.bfdd().signal(signal);
-    }
+fn start<R: Router>(fabric: &Fabric, bfd: Bfd) -> R {
+    R::start(&fabric.lab, &fabric.router, &Manner { bfd, ..Manner::default() })
 }
 
 #[track_caller]
-fn router_says(router: &impl Router, session: &str, state: &str) {
-    wait_until(LONG, || match router.state(session)? {
+fn router_says<R: Router>(router: &R, session: &str, state: &str) {
+    wait_until(LONG, || match router.bfd_state(session)? {
         is if is == state => Ok(()),
         is => Err(format!("{session} is {is}, not {state}")),
     });
 }
 
-/// Two hosts' links, so that the router has an address that is not on the host's link.
-fn fabric() -> Fabric {
-    Fabric::new(binaries!(), 2)
-}
-
 /// Up over IPv4, IPv6 and several hops; each end finds the other frozen; held down and AdminDown are told apart.
-fn a_life(mut router: impl Router, sessions: &mut Sessions) {
+pub(crate) fn each_end_finds_the_other_frozen<R: Router>() {
+    // Two hosts' links, so that the router has an address that is not on the host's link.
+    let fabric = Fabric::new(binaries!(), 2);
+    let mut router: R = start(&fabric, Bfd::Alone);
+    // BIRD sends multihop packets with the system's TTL, not with 255. Without the right to run before other programs with one, with
+    // it with the other.
+    let sessions = match R::NAME {
+        "BIRD" => {
+            let multihop = MULTIHOP.replace("multihop=250", "multihop=64");
+            Sessions::start(&fabric.lab, fabric.host(1), &[V4, V6, &multihop])
+        }
+        _ => Sessions::start_ordinary(&fabric.lab, fabric.host(1), &[V4, V6, MULTIHOP]),
+    };
+    let mut sessions = sessions;
     for session in ["v4", "v6", "far"] {
         sessions.wait_for(session, "Up");
         router_says(&router, session, "up");
@@ -134,7 +70,7 @@ fn a_life(mut router: impl Router, sessions: &mut Sessions) {
     // Held down: the router never gets further than Init, and says Down or Init.
     sessions.say("held v4");
     wait_until(LONG, || {
-        let state = router.state("v4")?;
+        let state = router.bfd_state("v4")?;
         if ["down", "init"].contains(&state.as_str()) { Ok(()) } else { Err(state) }
     });
     sessions.say("up v4");
@@ -156,47 +92,17 @@ fn a_life(mut router: impl Router, sessions: &mut Sessions) {
     assert_eq!(sessions.changes("v4").len(), before, "{:?}", sessions.changes("v4"));
     sessions.say("admin v4");
     wait_until(LONG, || {
-        let state = router.state("v4")?;
+        let state = router.bfd_state("v4")?;
         if state == "up" { Err(state) } else { Ok(()) }
     });
 }
 
-#[test]
-fn bird_and_we_find_each_other_and_each_others_end() {
-    if met(BIRD) {
-        let fabric = fabric();
-        let bird = Bird::with(&fabric.lab, &fabric.router, &bird_config(BIRD_NEIGHBORS));
-        // BIRD sends multihop packets with the system's TTL, not with 255.
-        let multihop = MULTIHOP.replace("multihop=250", "multihop=64");
-        let mut sessions = Sessions::start(&fabric.lab, fabric.host(1), &[V4, V6, &multihop]);
-        a_life(bird, &mut sessions);
-    }
-}
-
-#[test]
-fn frr_and_we_find_each_other_and_each_others_end() {
-    if met(FRR) {
-        let fabric = fabric();
-        let frr = Frr::start_bfd(&fabric.lab, &fabric.router, FRR_PEERS, "");
-        let mut sessions = Sessions::start_ordinary(&fabric.lab, fabric.host(1), &[V4, V6, MULTIHOP]);
-        a_life(frr, &mut sessions);
-    }
-}
-
 /// RFC 5880 §6.7, every kind; and the wrong key is named.
-#[test]
-fn bird_and_we_authenticate_each_other() {
-    if !met(BIRD) {
-        return;
-    }
+pub(crate) fn both_ends_authenticate_each_other<R: Router>() {
     let kinds = ["simple", "keyed md5", "meticulous keyed md5", "keyed sha1", "meticulous keyed sha1"];
     for kind in kinds {
         let fabric = Fabric::new(binaries!(), 1);
-        let config = format!(
-            "protocol bfd {{ interface \"h*\" {{ interval 50 ms; multiplier 3; authentication {kind}; \
-             password \"s3cret\" {{ id 7; }}; }};\n neighbor 10.1.1.2 dev \"h1\" local 10.1.1.1; }}"
-        );
-        let bird = Bird::with(&fabric.lab, &fabric.router, &bird_config(&config));
+        let router: R = start(&fabric, Bfd::Authenticated(kind, "s3cret"));
         let word = if kind == "simple" { "simple-password".to_owned() } else { kind.replace(' ', "-") };
         {
             let wrong = format!("{V4},auth={word}:7:S3cret");
@@ -214,7 +120,7 @@ fn bird_and_we_authenticate_each_other() {
         let right = format!("{V4},auth={word}:7:s3cret");
         let sessions = Sessions::start(&fabric.lab, fabric.host(1), &[&right]);
         sessions.wait_for("v4", "Up");
-        router_says(&bird, "v4", "up");
+        router_says(&router, "v4", "up");
         sessions.wait_for_detection("v4", 150);
     }
 }
@@ -225,7 +131,9 @@ fn bgp_config(bfd: &str) -> String {
 }
 
 /// The agent's BGP session falls with the path, and the router's with the host.
-fn a_guarded_session(fabric: &Fabric, mut router: impl Router) {
+pub(crate) fn a_guarded_session_falls_with_its_path<R: Router>() {
+    let fabric = Fabric::new(binaries!(), 1);
+    let mut router: R = start(&fabric, Bfd::Guard);
     let _service = fabric.service(1);
     let mut agent = fabric.agent_with(1, &bgp_config("{ interval = \"50ms\", strict = true }"));
     agent.wait_advertised(VIP4, "tor");
@@ -259,45 +167,10 @@ fn a_guarded_session(fabric: &Fabric, mut router: impl Router) {
     agent.wait_advertised(VIP4, "tor");
 }
 
-#[test]
-fn bird_and_the_agent_lose_their_session_with_the_path() {
-    if met(BIRD) {
-        let fabric = Fabric::new(binaries!(), 1);
-        let config = "protocol bfd { interface \"h*\" { interval 50 ms; multiplier 3; }; }\n\
-            protocol kernel k { scan time 60; ipv4 { import none; export where source = RTS_BGP; }; }\n\
-            protocol bgp h1 { local as 65000; neighbor 10.1.1.2 as 65001; passive on; bfd on; \
-            error wait time 1, 2; error forget time 5; ipv4 { import all; export none; }; }";
-        let config = bird_config(config).replace(
-            "protocol kernel { scan time 60; ipv4 { import none; export where source = RTS_STATIC; }; }\n",
-            "",
-        );
-        let bird = Bird::with(&fabric.lab, &fabric.router, &config);
-        a_guarded_session(&fabric, bird);
-    }
-}
-
-#[test]
-fn frr_and_the_agent_lose_their_session_with_the_path() {
-    if met(FRR) {
-        let fabric = Fabric::new(binaries!(), 1);
-        let profile = "bfd\n profile fast\n  transmit-interval 50\n  receive-interval 50\n exit\nexit";
-        let frr = Frr::start_bfd(&fabric.lab, &fabric.router, profile, " neighbor HOSTS bfd profile fast");
-        a_guarded_session(&fabric, frr);
-    }
-}
-
 /// No BGP at all: a static route of the router follows the health of the service.
-#[test]
-fn birds_static_route_follows_health_drain_and_death_of_a_host() {
-    if !met(BIRD) {
-        return;
-    }
+pub(crate) fn a_static_route_follows_health_drain_and_death<R: Router>() {
     let fabric = Fabric::new(binaries!(), 1);
-    let config = format!(
-        "protocol bfd {{ interface \"h*\" {{ interval 50 ms; multiplier 3; }}; }}\n\
-         protocol static {{ ipv4; route {VIP4}/32 via 10.1.1.2 bfd on; }}"
-    );
-    let _bird = Bird::with(&fabric.lab, &fabric.router, &bird_config(&config));
+    let _router: R = start(&fabric, Bfd::Static);
     let service = fabric.service(1);
     let config = format!(
         "config_version = 1\n[static.peer.rtr]\naddress = \"10.1.1.1\"\ninterval = \"50ms\"\n\

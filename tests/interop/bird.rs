@@ -1,199 +1,166 @@
-//! With BIRD 2 as the upstream router.
+//! BIRD 2 as the upstream router.
 
-use anyvip_tests::{Bird, Need, met};
+use anyvip_tests::{Bird, Fabric, Lab, Namespace, Need, VIP4};
+use nix::sys::signal::Signal;
 
-use crate::policy::{self, Words};
-use crate::protection;
-use crate::stories;
+use crate::features::Feature;
+use crate::router::{Bfd, Manner, Router, Tells, Told, spaced};
 
-const NEEDS: &[Need] = &[Need::Root, Need::Bird];
-const CUTTING: &[Need] = &[Need::Root, Need::Bird, Need::Program("nft"), Need::Program("ss")];
+/// Both families over either session. BIRD locks a peer out for a minute and more after an error; the two `error` times make that
+/// short.
+fn config(manner: &Manner) -> String {
+    let Manner { asn, .. } = manner;
+    let mut lines = String::new();
+    if !manner.calls {
+        lines += "  passive on;\n";
+    }
+    if let Some(key) = manner.key {
+        lines += &format!("  password \"{key}\";\n");
+    }
+    if manner.ttl_security {
+        lines += "  ttl security on;\n";
+    }
+    if let Some(role) = manner.role {
+        lines += &format!("  local role {role};\n");
+    }
+    if manner.bfd == Bfd::Guard {
+        lines += "  bfd on;\n";
+    }
+    let mut channel = String::new();
+    if let Some(limit) = manner.limit {
+        channel += &format!("import limit {limit} action restart; ");
+    }
+    channel += match manner.tells {
+        Tells::Nothing => "export none;",
+        Tells::AllPaths => "export all; add paths tx;",
+        Tells::Default => "export filter { if net ~ [ 0.0.0.0/0, ::/0 ] then accept; reject; };",
+    };
+    let extended = if manner.extended_next_hop { " extended next hop on;" } else { "" };
+    let graceful = "import filter { if (65535, 0) ~ bgp_community then bgp_local_pref = 0; accept; };";
+    let installed = if manner.bfd == Bfd::Static { "RTS_STATIC" } else { "RTS_BGP" };
+    let side = if *asn == 65000 { "external" } else { "internal" };
+    let mut text = format!(
+        r#"router id 10.9.0.1;
+log stderr all;
+debug protocols {{ states, events }};
+protocol device {{ scan time 60; }}
+protocol direct {{ ipv4; ipv6; interface "*"; }}
+protocol kernel k4 {{ scan time 60; merge paths on limit 16; ipv4 {{ import none; export where source = {installed}; }}; }}
+protocol kernel k6 {{ scan time 60; merge paths on limit 16; ipv6 {{ import none; export where source = RTS_BGP; }}; }}
+template bgp hosts {{
+  local as {asn};
+{lines}  hold time 9; keepalive time 3;
+  error wait time 1, 2; error forget time 5;
+  ipv4 {{ {graceful} {channel}{extended} }};
+  ipv6 {{ {graceful} {channel} }};
+}}
+"#
+    );
+    if manner.tells == Tells::Default {
+        text += "protocol static d4 { ipv4; route 0.0.0.0/0 unreachable; }\nprotocol static d6 { ipv6; route ::/0 unreachable; }\n";
+    }
+    text += &match manner.calls {
+        true => "protocol bgp h1 from hosts { neighbor 10.1.1.2 as 65001; connect delay time 1; connect retry time 1; }\n"
+            .to_owned(),
+        false => format!(
+            "protocol bgp hosts4 from hosts {{ neighbor range 10.1.0.0/16 {side}; dynamic name \"host4_\"; }}\n\
+             protocol bgp hosts6 from hosts {{ neighbor range fd00:1::/32 {side}; dynamic name \"host6_\"; }}\n"
+        ),
+    };
+    text + &bfd(manner.bfd)
+}
 
-#[test]
-fn three_hosts_share_both_addresses() {
-    if met(NEEDS) {
-        stories::three_hosts_share_both_addresses::<Bird>();
+fn bfd(bfd: Bfd) -> String {
+    let fast = "interface \"h*\" { interval 50 ms; idle tx interval 200 ms; multiplier 3; };";
+    match bfd {
+        Bfd::None => String::new(),
+        Bfd::Guard => format!("protocol bfd {{ {fast} }}\n"),
+        Bfd::Alone => format!(
+            "protocol bfd {{ {fast} multihop {{ interval 100 ms; multiplier 3; }};\n\
+             neighbor 10.1.1.2 dev \"h1\" local 10.1.1.1;\n neighbor fd00:1:1::2 dev \"h1\" local fd00:1:1::1;\n\
+             neighbor 10.1.1.2 local 10.1.2.1 multihop on; }}\n"
+        ),
+        Bfd::Authenticated(kind, key) => format!(
+            "protocol bfd {{ interface \"h*\" {{ interval 50 ms; multiplier 3; authentication {kind}; \
+             password \"{key}\" {{ id 7; }}; }};\n neighbor 10.1.1.2 dev \"h1\" local 10.1.1.1; }}\n"
+        ),
+        Bfd::Static => format!(
+            "protocol bfd {{ {fast} }}\nprotocol static tracked {{ ipv4; route {VIP4}/32 via 10.1.1.2 bfd on; }}\n"
+        ),
     }
 }
 
-#[test]
-fn a_killed_service_leaves_and_comes_back() {
-    if met(NEEDS) {
-        stories::a_killed_service_leaves_and_comes_back::<Bird>();
+impl Router for Bird {
+    const NAME: &'static str = "BIRD";
+    const NEEDS: &'static [Need] = &[Need::Root, Need::Bird];
+
+    fn version() -> String {
+        crate::page::version("bird", &["--version"])
     }
-}
 
-#[test]
-fn a_drained_host_leaves_while_its_service_answers_on() {
-    if met(NEEDS) {
-        stories::a_drained_host_leaves_while_its_service_answers_on::<Bird>();
+    fn lacks(feature: Feature) -> Option<&'static str> {
+        match feature {
+            Feature::Weights => Some("makes no weights of link bandwidth by itself"),
+            _ => None,
+        }
     }
-}
 
-#[test]
-fn a_killed_agent_leaves_and_its_next_life_comes_back() {
-    if met(NEEDS) {
-        stories::a_killed_agent_leaves_and_its_next_life_comes_back::<Bird>();
+    fn start(lab: &Lab, namespace: &Namespace, manner: &Manner) -> Self {
+        Bird::with(lab, namespace, &config(manner))
     }
-}
 
-#[test]
-fn a_restarted_router_learns_everything_again() {
-    if met(NEEDS) {
-        stories::a_restarted_router_learns_everything_again::<Bird>();
+    fn stop(&mut self) {
+        Bird::stop(self);
     }
-}
 
-#[test]
-fn a_session_over_ipv6_carries_both_families() {
-    if met(NEEDS) {
-        stories::a_session_over_ipv6_carries_both_families::<Bird>();
+    fn shown(&self, address: &str) -> String {
+        self.ask(&format!("show route for {address} all")).unwrap_or_else(|text| text)
     }
-}
 
-#[test]
-fn a_passive_host_is_called_by_its_router() {
-    if met(CUTTING) {
-        stories::a_passive_host_is_called_by_its_router::<Bird>();
+    fn words(fact: &Told) -> String {
+        match fact {
+            Told::Path(asns) => format!("BGP.as_path: {}\n", spaced(asns)),
+            Told::Med(med) => format!("BGP.med: {med}\n"),
+            Told::LocalPref(value) => format!("BGP.local_pref: {value}\n"),
+            Told::Community(high, low) => format!("({high},{low})"),
+            Told::LargeCommunity(a, b, c) => format!("({a}, {b}, {c})"),
+            Told::RouteTarget(asn, value) => format!("(rt, {asn}, {value})"),
+            Told::GracefulShutdown => "(65535,0)".to_owned(),
+            Told::OnlyToCustomer(asn) => format!("BGP.otc: {asn}"),
+        }
     }
-}
 
-#[test]
-fn of_two_connections_one_stays_when_our_identifier_is_the_smaller() {
-    if met(CUTTING) {
-        stories::of_two_connections_one_stays::<Bird>("10.1.1.2");
+    fn next_hops(&self, fabric: &Fabric, address: &str) -> Vec<String> {
+        fabric.router.next_hops(address)
     }
-}
 
-#[test]
-fn of_two_connections_one_stays_when_our_identifier_is_the_greater() {
-    if met(CUTTING) {
-        stories::of_two_connections_one_stays::<Bird>("10.200.0.1");
+    fn log(&self) -> String {
+        Bird::log(self)
     }
-}
 
-#[test]
-fn either_session_carries_traffic_of_both_families() {
-    if met(NEEDS) {
-        stories::either_session_carries_traffic_of_both_families::<Bird>();
+    fn shut_down(&self, text: &str) {
+        self.ask(&format!("disable host4_1 \"{text}\"")).unwrap();
     }
-}
 
-#[test]
-fn a_link_without_ipv4_carries_ipv4() {
-    if met(NEEDS) {
-        stories::a_link_without_ipv4_carries_ipv4::<Bird>();
+    fn ask_again(&self) {
+        self.ask("reload in host4_1").unwrap();
     }
-}
 
-#[test]
-fn a_router_that_takes_no_ipv6_next_hop_is_named() {
-    if met(NEEDS) {
-        stories::a_router_that_takes_no_ipv6_next_hop_is_named::<Bird>();
+    fn session(&self) -> String {
+        self.ask("show protocols all host4_1").unwrap_or_default()
     }
-}
 
-/// BIRD honours graceful shutdown only where its filter says so.
-const GRACEFUL: (&str, &str) = (
-    "ipv4 { import all;",
-    "ipv4 { import filter { if (65535, 0) ~ bgp_community then bgp_local_pref = 0; accept; };",
-);
-
-const WORDS: Words = Words {
-    normal: &[
-        "BGP.as_path: 65001\n",
-        "BGP.med: 10\n",
-        "BGP.community: (65001,100)\n",
-        "BGP.large_community: (65001, 1, 2)",
-        "BGP.ext_community: (rt, 65001, 7)",
-    ],
-    depreferenced: &["BGP.as_path: 65001 65001 65001 65001\n", "BGP.med: 1000\n", "(65001,100)"],
-    draining: &["BGP.community: (65001,100) (65535,0)", "BGP.local_pref: 0\n", "BGP.med: 10\n"],
-};
-
-#[test]
-fn each_state_is_told_and_replaces_the_one_before() {
-    if met(NEEDS) {
-        policy::each_state_is_told_and_replaces_the_one_before::<Bird>(&[GRACEFUL], &WORDS);
+    fn bfd_state(&self, session: &str) -> Result<String, String> {
+        let text = self.ask("show bfd sessions")?;
+        let line = text.lines().find(|line| match session {
+            "v4" => line.starts_with("10.1.1.2") && line.contains(" h1 "),
+            "v6" => line.starts_with("fd00:1:1::2"),
+            _ => line.starts_with("10.1.1.2") && line.contains(" --- "),
+        });
+        line.and_then(|line| line.split_whitespace().nth(2)).map(str::to_lowercase).ok_or(text)
     }
-}
 
-#[test]
-fn a_covering_prefix_is_told_instead_of_its_vips() {
-    if met(NEEDS) {
-        policy::a_covering_prefix_is_told_instead_of_its_vips::<Bird>();
-    }
-}
-
-#[test]
-fn words_of_a_shutdown_are_shown_on_both_sides() {
-    if met(NEEDS) {
-        policy::words_of_a_shutdown_are_shown_on_both_sides::<Bird>(
-            |bird, text| {
-                bird.ask(&format!("disable host4_1 \"{text}\"")).unwrap();
-            },
-            Bird::log,
-        );
-    }
-}
-
-#[test]
-fn roles_are_agreed_or_refused_and_routes_marked() {
-    if met(NEEDS) {
-        let role =
-            |role: &str| [("  passive on;\n".to_owned(), format!("  passive on;\n  local role {role};\n"))];
-        policy::roles_are_agreed_or_refused_and_routes_marked::<Bird>(role, "BGP.otc: 65001");
-    }
-}
-
-#[test]
-fn a_router_without_a_role_is_refused_where_one_is_required() {
-    if met(NEEDS) {
-        policy::a_router_without_a_role_is_refused_where_one_is_required::<Bird>();
-    }
-}
-
-#[test]
-fn one_router_can_know_us_by_another_as_number() {
-    if met(NEEDS) {
-        policy::one_router_can_know_us_by_another_as_number::<Bird>("BGP.as_path: 64999\n");
-    }
-}
-
-#[test]
-fn a_key_of_tcp_md5_guards_the_session() {
-    if met(NEEDS) {
-        let key =
-            |key: &str| [("  passive on;\n".to_owned(), format!("  passive on;\n  password \"{key}\";\n"))];
-        protection::a_key_of_tcp_md5_guards_the_session::<Bird>(key);
-    }
-}
-
-#[test]
-fn gtsm_is_held_at_both_ends() {
-    if met(NEEDS) {
-        let line = "  passive on;\n";
-        let (secured, afar) = ("  passive on;\n  ttl security on;\n", "  passive on;\n  multihop 5;\n");
-        protection::gtsm_is_held_at_both_ends::<Bird>((line, secured), Some((line, afar)));
-    }
-}
-
-#[test]
-fn the_session_comes_from_the_address_that_is_named() {
-    if met(NEEDS) {
-        protection::the_session_comes_from_the_address_that_is_named::<Bird>();
-    }
-}
-
-#[test]
-fn a_router_that_asks_again_is_answered_and_knows_our_name() {
-    if met(NEEDS) {
-        policy::a_router_that_asks_again_is_answered_and_knows_our_name::<Bird>(
-            |bird| {
-                bird.ask("reload in host4_1").unwrap();
-            },
-            |bird| bird.ask("show protocols all host4_1").unwrap_or_default(),
-            &["Enhanced refresh"],
-        );
+    fn freeze(&mut self, signal: Signal) {
+        self.process().signal(signal);
     }
 }

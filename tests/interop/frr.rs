@@ -1,208 +1,189 @@
-//! With FRR (bgpd and zebra) as the upstream router.
+//! FRR as the upstream router.
 
-use anyvip_tests::{Frr, Need, met};
+use anyvip_tests::{Fabric, Frr, Lab, Namespace, Need};
+use nix::sys::signal::Signal;
 
-use crate::policy::{self, Words};
-use crate::protection;
-use crate::stories;
+use crate::features::Feature;
+use crate::router::{Bfd, Manner, Router, Tells, Told, spaced};
 
-const NEEDS: &[Need] = &[Need::Root, Need::Frr];
-const CUTTING: &[Need] = &[Need::Root, Need::Frr, Need::Program("nft"), Need::Program("ss")];
-
-#[test]
-fn three_hosts_share_both_addresses() {
-    if met(NEEDS) {
-        stories::three_hosts_share_both_addresses::<Frr>();
+/// ECMP into the kernel, both families over either session. FRR sends its first UPDATE a second after Established unless
+/// `coalesce-time` says otherwise.
+fn config(manner: &Manner) -> String {
+    let side = if manner.asn == 65000 { "external" } else { "internal" };
+    let mut lines = String::new();
+    let mut line = |text: String| lines += &format!(" {text}\n");
+    if manner.extended_next_hop {
+        line("neighbor HOSTS capability extended-nexthop".to_owned());
     }
+    if let Some(key) = manner.key {
+        line(format!("neighbor HOSTS password {key}"));
+    }
+    if manner.ttl_security {
+        line("neighbor HOSTS ttl-security hops 1".to_owned());
+    }
+    if let Some(role) = manner.role {
+        line(format!("neighbor HOSTS local-role {role}"));
+    }
+    if manner.bfd == Bfd::Guard {
+        line("neighbor HOSTS bfd profile fast".to_owned());
+    }
+    if manner.calls {
+        line("neighbor 10.1.1.2 peer-group HOSTS".to_owned());
+        line("neighbor HOSTS timers connect 1".to_owned());
+    } else {
+        line("bgp listen range 10.1.0.0/16 peer-group HOSTS".to_owned());
+        line("bgp listen range fd00:1::/32 peer-group HOSTS".to_owned());
+    }
+    let mut family = String::new();
+    match manner.tells {
+        Tells::Nothing => {}
+        Tells::AllPaths => family += "  neighbor HOSTS addpath-tx-all-paths\n",
+        Tells::Default => family += "  neighbor HOSTS default-originate\n",
+    }
+    if let Some(limit) = manner.limit {
+        family += &format!("  neighbor HOSTS maximum-prefix {limit}\n");
+    }
+    let bfd = match manner.bfd {
+        Bfd::None => "",
+        Bfd::Guard => PROFILE,
+        Bfd::Alone => PEERS,
+        other => unreachable!("{other:?} is not FRR's"),
+    };
+    format!(
+        r"frr defaults datacenter
+hostname router
+service integrated-vtysh-config
+{bfd}router bgp {asn}
+ bgp router-id 10.9.0.1
+ bgp log-neighbor-changes
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ bgp bestpath as-path multipath-relax
+ coalesce-time 10
+ neighbor HOSTS peer-group
+ neighbor HOSTS remote-as {side}
+ neighbor HOSTS timers 3 9
+{lines} address-family ipv4 unicast
+  neighbor HOSTS activate
+{family}  maximum-paths 16
+  maximum-paths ibgp 16
+ exit-address-family
+ address-family ipv6 unicast
+  neighbor HOSTS activate
+{family}  maximum-paths 16
+  maximum-paths ibgp 16
+ exit-address-family
+exit
+",
+        asn = manner.asn
+    )
 }
 
-#[test]
-fn a_killed_service_leaves_and_comes_back() {
-    if met(NEEDS) {
-        stories::a_killed_service_leaves_and_comes_back::<Frr>();
+const PROFILE: &str = "bfd
+ profile fast
+  transmit-interval 50
+  receive-interval 50
+  detect-multiplier 3
+ exit
+exit
+";
+
+const PEERS: &str = "bfd
+ profile fast
+  transmit-interval 50
+  receive-interval 50
+  detect-multiplier 3
+ exit
+ peer 10.1.1.2 local-address 10.1.1.1 interface h1
+  profile fast
+ exit
+ peer fd00:1:1::2 local-address fd00:1:1::1 interface h1
+  profile fast
+ exit
+ peer 10.1.1.2 multihop local-address 10.1.2.1
+  transmit-interval 100
+  receive-interval 100
+  minimum-ttl 250
+ exit
+exit
+";
+
+impl Router for Frr {
+    const NAME: &'static str = "FRR";
+    const NEEDS: &'static [Need] = &[Need::Root, Need::Frr, Need::Bfdd];
+
+    fn version() -> String {
+        crate::page::version("/usr/lib/frr/bgpd", &["--version"])
     }
-}
 
-#[test]
-fn a_drained_host_leaves_while_its_service_answers_on() {
-    if met(NEEDS) {
-        stories::a_drained_host_leaves_while_its_service_answers_on::<Frr>();
+    fn lacks(feature: Feature) -> Option<&'static str> {
+        match feature {
+            Feature::BfdAuthentication => Some("has no BFD authentication"),
+            Feature::StaticRoute => Some("8.4 has no static route with BFD"),
+            _ => None,
+        }
     }
-}
 
-#[test]
-fn a_killed_agent_leaves_and_its_next_life_comes_back() {
-    if met(NEEDS) {
-        stories::a_killed_agent_leaves_and_its_next_life_comes_back::<Frr>();
+    fn start(lab: &Lab, namespace: &Namespace, manner: &Manner) -> Self {
+        Frr::with(lab, namespace, &config(manner))
     }
-}
 
-#[test]
-fn a_restarted_router_learns_everything_again() {
-    if met(NEEDS) {
-        stories::a_restarted_router_learns_everything_again::<Frr>();
+    fn stop(&mut self) {
+        Frr::stop(self);
     }
-}
 
-#[test]
-fn a_session_over_ipv6_carries_both_families() {
-    if met(NEEDS) {
-        stories::a_session_over_ipv6_carries_both_families::<Frr>();
+    fn shown(&self, address: &str) -> String {
+        let family = if address.contains(':') { "ipv6" } else { "ipv4" };
+        self.ask(&format!("show bgp {family} unicast {address}")).unwrap_or_else(|text| text)
     }
-}
 
-#[test]
-fn a_passive_host_is_called_by_its_router() {
-    if met(CUTTING) {
-        stories::a_passive_host_is_called_by_its_router::<Frr>();
+    fn words(fact: &Told) -> String {
+        match fact {
+            Told::Path([]) => "\n  Local\n".to_owned(),
+            Told::Path(asns) => format!("\n  {}\n", spaced(asns)),
+            Told::Med(med) => format!("metric {med},"),
+            Told::LocalPref(value) => format!("localpref {value},"),
+            Told::Community(high, low) => format!("{high}:{low}"),
+            Told::LargeCommunity(a, b, c) => format!("Large Community: {a}:{b}:{c}"),
+            Told::RouteTarget(asn, value) => format!("Extended Community: RT:{asn}:{value}"),
+            Told::GracefulShutdown => "graceful-shutdown".to_owned(),
+            Told::OnlyToCustomer(asn) => format!("otc {asn}"),
+        }
     }
-}
 
-#[test]
-fn of_two_connections_one_stays_when_our_identifier_is_the_smaller() {
-    if met(CUTTING) {
-        stories::of_two_connections_one_stays::<Frr>("10.1.1.2");
+    fn next_hops(&self, fabric: &Fabric, address: &str) -> Vec<String> {
+        fabric.router.next_hops(address)
     }
-}
 
-#[test]
-fn of_two_connections_one_stays_when_our_identifier_is_the_greater() {
-    if met(CUTTING) {
-        stories::of_two_connections_one_stays::<Frr>("10.200.0.1");
+    fn log(&self) -> String {
+        Frr::log(self)
     }
-}
 
-#[test]
-fn either_session_carries_traffic_of_both_families() {
-    if met(NEEDS) {
-        stories::either_session_carries_traffic_of_both_families::<Frr>();
+    fn shut_down(&self, text: &str) {
+        let line = format!("neighbor HOSTS shutdown message {text}");
+        self.tell(&["configure terminal", "router bgp 65000", &line]).unwrap();
     }
-}
 
-#[test]
-fn a_link_without_ipv4_carries_ipv4() {
-    if met(NEEDS) {
-        stories::a_link_without_ipv4_carries_ipv4::<Frr>();
+    fn ask_again(&self) {
+        self.ask("clear bgp ipv4 unicast * soft in").unwrap();
     }
-}
 
-#[test]
-fn a_router_that_takes_no_ipv6_next_hop_is_named() {
-    if met(NEEDS) {
-        stories::a_router_that_takes_no_ipv6_next_hop_is_named::<Frr>();
+    fn session(&self) -> String {
+        self.ask("show bgp neighbors 10.1.1.2").unwrap_or_default()
     }
-}
 
-const WORDS: Words = Words {
-    normal: &[
-        "\n  65001\n",
-        "metric 10,",
-        "Community: 65001:100\n",
-        "Large Community: 65001:1:2",
-        "Extended Community: RT:65001:7",
-    ],
-    depreferenced: &["\n  65001 65001 65001 65001\n", "metric 1000,"],
-    draining: &["Community: 65001:100 graceful-shutdown", "localpref 0,", "metric 10,"],
-};
-
-#[test]
-fn each_state_is_told_and_replaces_the_one_before() {
-    if met(NEEDS) {
-        policy::each_state_is_told_and_replaces_the_one_before::<Frr>(&[], &WORDS);
+    fn bfd_state(&self, session: &str) -> Result<String, String> {
+        let text = self.ask("show bfd peers json")?;
+        let list: Vec<serde_json::Value> = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let found = list.iter().find(|peer| match session {
+            "v4" => peer["peer"] == "10.1.1.2" && peer["multihop"] == false,
+            "v6" => peer["peer"] == "fd00:1:1::2",
+            _ => peer["multihop"] == true,
+        });
+        found.and_then(|peer| peer["status"].as_str()).map(str::to_owned).ok_or(text)
     }
-}
 
-#[test]
-fn a_covering_prefix_is_told_instead_of_its_vips() {
-    if met(NEEDS) {
-        policy::a_covering_prefix_is_told_instead_of_its_vips::<Frr>();
-    }
-}
-
-#[test]
-fn weights_become_those_of_the_kernel() {
-    if met(NEEDS) {
-        policy::weights_become_those_of_the_kernel::<Frr>(&[]);
-    }
-}
-
-#[test]
-fn words_of_a_shutdown_are_shown_on_both_sides() {
-    if met(NEEDS) {
-        policy::words_of_a_shutdown_are_shown_on_both_sides::<Frr>(
-            |frr, text| {
-                let lines = [
-                    "configure terminal",
-                    "router bgp 65000",
-                    &format!("neighbor HOSTS shutdown message {text}"),
-                ];
-                frr.tell(&lines).unwrap();
-            },
-            Frr::log,
-        );
-    }
-}
-
-#[test]
-fn roles_are_agreed_or_refused_and_routes_marked() {
-    if met(NEEDS) {
-        let role = |role: &str| {
-            let timers = " neighbor HOSTS timers 3 9\n";
-            [(timers.to_owned(), format!("{timers} neighbor HOSTS local-role {role}\n"))]
-        };
-        policy::roles_are_agreed_or_refused_and_routes_marked::<Frr>(role, "otc 65001");
-    }
-}
-
-#[test]
-fn a_router_without_a_role_is_refused_where_one_is_required() {
-    if met(NEEDS) {
-        policy::a_router_without_a_role_is_refused_where_one_is_required::<Frr>();
-    }
-}
-
-#[test]
-fn one_router_can_know_us_by_another_as_number() {
-    if met(NEEDS) {
-        policy::one_router_can_know_us_by_another_as_number::<Frr>("\n  64999\n");
-    }
-}
-
-#[test]
-fn a_key_of_tcp_md5_guards_the_session() {
-    if met(NEEDS) {
-        let timers = " neighbor HOSTS timers 3 9\n";
-        let key = |key: &str| [(timers.to_owned(), format!("{timers} neighbor HOSTS password {key}\n"))];
-        protection::a_key_of_tcp_md5_guards_the_session::<Frr>(key);
-    }
-}
-
-#[test]
-fn gtsm_is_held_at_both_ends() {
-    // FRR sends 255 to hosts of a listen range, whatever it is told.
-    if met(CUTTING) {
-        let timers = " neighbor HOSTS timers 3 9\n";
-        let secured = format!("{timers} neighbor HOSTS ttl-security hops 1\n");
-        protection::gtsm_is_held_at_both_ends::<Frr>((timers, &secured), None);
-    }
-}
-
-#[test]
-fn the_session_comes_from_the_address_that_is_named() {
-    if met(NEEDS) {
-        protection::the_session_comes_from_the_address_that_is_named::<Frr>();
-    }
-}
-
-#[test]
-fn a_router_that_asks_again_is_answered_and_knows_our_name() {
-    if met(NEEDS) {
-        policy::a_router_that_asks_again_is_answered_and_knows_our_name::<Frr>(
-            |frr| {
-                frr.ask("clear bgp ipv4 unicast * soft in").unwrap();
-            },
-            |frr| frr.ask("show bgp neighbors 10.1.1.2").unwrap_or_default(),
-            &["h1", "example.net", "Enhanced Route Refresh: advertised and received"],
-        );
+    fn freeze(&mut self, signal: Signal) {
+        self.bfdd().signal(signal);
     }
 }

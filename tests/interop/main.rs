@@ -1,13 +1,87 @@
-//! anyvip hosts against real routers, in namespaces: what counts is the routing table of the router's kernel.
+//! anyvip hosts against foreign speakers, in namespaces: what counts is the routing table of the router.
 //!
-//! `stories` says what must happen; `bird` and `frr` tell each story with their router.
+//! `features` is the matrix: each feature once, with its story; `stories`, `policy`, `protection` and `bfd` tell the stories with any
+//! [`router::Router`]; one file for each daemon says how it is made to behave, and what it lacks. A test is named
+//! `daemon::story`. They wait more than they work, so several run at once on each core; for that, and for the page that is
+//! written from their results, this target has a harness of its own, which takes the usual arguments.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::process::ExitCode;
+
+use anyvip_tests::{Bird, Exabgp, Frr, Gobgp, Openbgpd, met_by};
+use libtest_mimic::{Arguments, Trial};
+
+use crate::features::Feature;
+use crate::page::Column;
+use crate::router::Router;
+
 mod bfd;
 mod bird;
-
+mod exabgp;
+mod features;
 mod frr;
+mod gobgp;
+mod openbgpd;
+mod page;
 mod policy;
 mod protection;
+mod router;
 mod stories;
+
+/// Tests at once.
+const AT_ONCE: usize = 8;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    let columns =
+        [column::<Bird>(), column::<Frr>(), column::<Gobgp>(), column::<Openbgpd>(), column::<Exabgp>()];
+    let mut tests: Vec<Trial> = [
+        trials::<Bird>("bird"),
+        trials::<Frr>("frr"),
+        trials::<Gobgp>("gobgp"),
+        trials::<Openbgpd>("openbgpd"),
+        trials::<Exabgp>("exabgp"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let refresh = std::env::var_os("ANYVIP_REFRESH").is_some();
+    if !refresh {
+        let columns = columns.clone();
+        tests.push(Trial::test("the_page_says_what_the_tests_declare", move || {
+            page::says_what_the_tests_declare(&columns);
+            Ok(())
+        }));
+    }
+    let conclusion = libtest_mimic::run(&arguments, tests);
+    if refresh
+        && !arguments.list
+        && let Err(text) = page::write(&columns)
+    {
+        eprintln!("{text}");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
+
+fn column<R: Router>() -> Column {
+    let lacked = |feature: &Feature| Some((*feature, R::lacks(*feature)?));
+    Column { name: R::NAME, version: R::version(), lacks: Feature::ALL.iter().filter_map(lacked).collect() }
+}
+
+fn trials<R: Router>(daemon: &str) -> Vec<Trial> {
+    let has = Feature::ALL.iter().copied().filter(|feature| R::lacks(*feature).is_none());
+    has.map(|feature| {
+        let name = format!("{daemon}::{}", feature.story_name());
+        Trial::test(name.clone(), move || {
+            if met_by(&name, R::NEEDS) {
+                feature.story::<R>()();
+                page::passed(R::NAME, feature);
+            }
+            Ok(())
+        })
+    })
+    .collect()
+}

@@ -4,7 +4,7 @@ use anyvip_tests::{
     Agent, AgentFiles, Fabric, LONG, VIP4, agent_config_with, binaries, peer_state, wait_until,
 };
 
-use crate::stories::Upstream;
+use crate::router::{Manner, Router};
 
 const KEY: &str = "fish-and-chips";
 
@@ -27,14 +27,9 @@ fn both_up(agent: &Agent) {
     });
 }
 
-/// `replaced` gives the router the key of this test.
-pub(crate) fn a_key_of_tcp_md5_guards_the_session<R: Upstream>(
-    replaced: impl Fn(&str) -> [(String, String); 1],
-) {
+pub(crate) fn a_key_of_tcp_md5_guards_the_session<R: Router>() {
     let fabric = Fabric::new(binaries!(), 1);
-    let replaced = replaced(KEY);
-    let replaced: Vec<(&str, &str)> = replaced.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-    let _router = R::start_with(&fabric.lab, &fabric.router, &replaced);
+    let router = R::start(&fabric.lab, &fabric.router, &Manner { key: Some(KEY), ..Manner::default() });
     let _service = fabric.service(1);
     let scratch = fabric.lab.scratch();
     let (four, six) =
@@ -55,6 +50,7 @@ pub(crate) fn a_key_of_tcp_md5_guards_the_session<R: Upstream>(
     std::fs::write(&four, "other\n").unwrap();
     agent.run("reload", &[]);
     agent.wait_status("one session lost", |status| peer_state(status, "tor").0 != "Established");
+    router.forgive();
     std::fs::write(&four, KEY).unwrap();
     agent.run("reload", &[]);
     both_up(&agent);
@@ -72,18 +68,19 @@ pub(crate) fn a_key_of_tcp_md5_guards_the_session<R: Upstream>(
     }
 }
 
-/// `secured` switches GTSM on at the router, `afar` makes it send a low TTL; without it, a filter at the router does.
-pub(crate) fn gtsm_is_held_at_both_ends<R: Upstream>(secured: (&str, &str), afar: Option<(&str, &str)>) {
+/// GTSM at the router; then the router's packets come with a low TTL.
+pub(crate) fn gtsm_is_held_at_both_ends<R: Router>() {
     let fabric = Fabric::new(binaries!(), 1);
     let config = |line: &str| {
         let config = agent_config_with(1, &format!("\"{VIP4}\""), "");
         config.replace("asn = 65000\n", &format!("asn = 65000\n{line}\n"))
     };
     let _service = fabric.service(1);
-    let mut router = R::start_with(&fabric.lab, &fabric.router, &[secured]);
+    let mut router =
+        R::start(&fabric.lab, &fabric.router, &Manner { ttl_security: true, ..Manner::default() });
     let agent = fabric.agent_with(1, &config("ttl_security = 1"));
     agent.wait_advertised(VIP4, "tor");
-    wait_until(LONG, || match fabric.router.next_hops(VIP4).as_slice() {
+    wait_until(LONG, || match router.next_hops(&fabric, VIP4).as_slice() {
         [hop] if hop == "10.1.1.2" => Ok(()),
         other => Err(format!("{other:?}")),
     });
@@ -91,21 +88,20 @@ pub(crate) fn gtsm_is_held_at_both_ends<R: Upstream>(secured: (&str, &str), afar
     drop(router);
     let far = "add table ip far; add chain ip far out { type filter hook output priority 0; }; \
                add rule ip far out tcp sport 179 ip ttl set 5";
-    if afar.is_none() {
-        fabric.router.run("nft", &[far]);
-    }
-    let _router = R::start_with(&fabric.lab, &fabric.router, afar.as_slice());
+    fabric.router.run("nft", &[far]);
+    let router = R::start(&fabric.lab, &fabric.router, &Manner::default());
     agent.wait_status("a low TTL is suspected", |status| {
         last_error(status, "tor").contains("ttl_security is on, and a peer whose packets come with a low TTL")
     });
     agent.files.write_config(&config(""));
     agent.run("reload", &[]);
+    router.forgive();
     agent.wait_advertised(VIP4, "tor");
 }
 
-pub(crate) fn the_session_comes_from_the_address_that_is_named<R: Upstream>() {
+pub(crate) fn the_session_comes_from_the_address_that_is_named<R: Router>() {
     let fabric = Fabric::new(binaries!(), 1);
-    let _router = R::start(&fabric.lab, &fabric.router);
+    let router = R::start(&fabric.lab, &fabric.router, &Manner::default());
     let _service = fabric.service(1);
     let config = agent_config_with(1, &format!("\"{VIP4}\""), "")
         .replace("asn = 65000\n", "asn = 65000\nsource_address = \"10.1.1.9\"\n");
@@ -114,7 +110,7 @@ pub(crate) fn the_session_comes_from_the_address_that_is_named<R: Upstream>() {
         last_error(status, "tor").contains("10.1.1.9 is no address of this host")
     });
     fabric.host(1).ip("address add 10.1.1.9/24 dev eth0");
-    wait_until(LONG, || match fabric.router.next_hops(VIP4).as_slice() {
+    wait_until(LONG, || match router.next_hops(&fabric, VIP4).as_slice() {
         [hop] if hop == "10.1.1.9" => Ok(()),
         other => Err(format!("{other:?}")),
     });

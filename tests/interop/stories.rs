@@ -3,69 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyvip_tests::{
-    Agent, AgentFiles, Bird, Fabric, Frr, LONG, Lab, Namespace, Service, VIP4, VIP6, binaries, peer_state,
-    vip, wait_until,
+    Agent, AgentFiles, Fabric, LONG, Service, VIP4, VIP6, binaries, peer_state, vip, wait_until,
 };
 
-/// A router that the stories can be told with.
-pub(crate) trait Upstream: Sized {
-    fn start(lab: &Lab, namespace: &Namespace) -> Self;
-    /// It calls the first so many hosts, each second.
-    fn start_calling(lab: &Lab, namespace: &Namespace, hosts: usize) -> Self;
-    /// It takes IPv4 routes with an IPv6 next hop.
-    fn start_extended(lab: &Lab, namespace: &Namespace) -> Self;
-    /// Its usual configuration with these pieces replaced.
-    fn start_with(lab: &Lab, namespace: &Namespace, replaced: &[(&str, &str)]) -> Self;
-    fn stop(&mut self);
-    /// What it shows of an address, for people.
-    fn shown(&self, address: &str) -> String;
-}
-
-impl Upstream for Bird {
-    fn start(lab: &Lab, namespace: &Namespace) -> Self {
-        Bird::start(lab, namespace)
-    }
-    fn start_calling(lab: &Lab, namespace: &Namespace, hosts: usize) -> Self {
-        Bird::start_calling(lab, namespace, hosts)
-    }
-    fn start_extended(lab: &Lab, namespace: &Namespace) -> Self {
-        Bird::start_extended(lab, namespace)
-    }
-    fn start_with(lab: &Lab, namespace: &Namespace, replaced: &[(&str, &str)]) -> Self {
-        Bird::start_with(lab, namespace, replaced)
-    }
-    fn stop(&mut self) {
-        Bird::stop(self);
-    }
-    fn shown(&self, address: &str) -> String {
-        self.ask(&format!("show route for {address} all")).unwrap_or_else(|text| text)
-    }
-}
-
-impl Upstream for Frr {
-    fn start(lab: &Lab, namespace: &Namespace) -> Self {
-        Frr::start(lab, namespace)
-    }
-    fn start_calling(lab: &Lab, namespace: &Namespace, hosts: usize) -> Self {
-        Frr::start_calling(lab, namespace, hosts)
-    }
-    fn start_extended(lab: &Lab, namespace: &Namespace) -> Self {
-        Frr::start_extended(lab, namespace)
-    }
-    fn start_with(lab: &Lab, namespace: &Namespace, replaced: &[(&str, &str)]) -> Self {
-        Frr::start_with(lab, namespace, replaced)
-    }
-    fn stop(&mut self) {
-        Frr::stop(self);
-    }
-    fn shown(&self, address: &str) -> String {
-        self.ask(&format!(
-            "show bgp {} unicast {address}",
-            if address.contains(':') { "ipv6" } else { "ipv4" }
-        ))
-        .unwrap_or_else(|text| text)
-    }
-}
+use crate::router::{Manner, Router};
 
 /// Three healthy hosts, all in the router's table. Fields drop in this order: the programs before their namespaces.
 pub(crate) struct Network<R> {
@@ -75,14 +16,14 @@ pub(crate) struct Network<R> {
     fabric: Fabric,
 }
 
-impl<R: Upstream> Network<R> {
+impl<R: Router> Network<R> {
     fn new() -> Self {
         Network::with(anyvip_tests::agent_config)
     }
 
     fn with(config: impl Fn(usize) -> String) -> Self {
         let fabric = Fabric::new(binaries!(), 3);
-        let router = R::start(&fabric.lab, &fabric.router);
+        let router = R::start(&fabric.lab, &fabric.router, &Manner::default());
         let services = (1..=3).map(|n| fabric.service(n)).collect();
         let agents = (1..=3).map(|n| fabric.agent_with(n, &config(n))).collect();
         let network = Network { agents, services, router, fabric };
@@ -90,17 +31,18 @@ impl<R: Upstream> Network<R> {
         network
     }
 
-    /// Waits until both service addresses lead to exactly these hosts in the router's kernel.
+    /// Waits until both service addresses lead to exactly these hosts in the router's table.
     #[track_caller]
     fn wait_table(&self, hosts: &[usize]) {
         let four: Vec<String> = hosts.iter().map(|n| format!("10.1.{n}.2")).collect();
         let six: Vec<String> = hosts.iter().map(|n| format!("fd00:1:{n}::2")).collect();
         wait_until(LONG, || {
-            let seen = (self.fabric.router.next_hops(VIP4), self.fabric.router.next_hops(VIP6));
+            let hops = |address| self.router.next_hops(&self.fabric, address);
+            let seen = (hops(VIP4), hops(VIP6));
             if seen == (four.clone(), six.clone()) {
                 return Ok(());
             }
-            Err(format!("the router's kernel has {seen:?}, wanted {four:?} and {six:?}"))
+            Err(format!("the router has {seen:?}, wanted {four:?} and {six:?}"))
         });
     }
 
@@ -113,10 +55,10 @@ impl<R: Upstream> Network<R> {
     }
 }
 
-pub(crate) fn three_hosts_share_both_addresses<R: Upstream>() {
+pub(crate) fn three_hosts_share_both_addresses<R: Router>() {
     let network = Network::<R>::new();
     let fabric = &network.fabric;
-    for address in [VIP4, VIP6] {
+    for address in [VIP4, VIP6].into_iter().filter(|_| R::forwards()) {
         let mut answered: Vec<String> =
             (0..64).filter_map(|_| fabric.answer(&fabric.client, address)).collect();
         assert_eq!(answered.len(), 64, "every client of {address} is answered");
@@ -126,7 +68,7 @@ pub(crate) fn three_hosts_share_both_addresses<R: Upstream>() {
     }
 }
 
-pub(crate) fn a_killed_service_leaves_and_comes_back<R: Upstream>() {
+pub(crate) fn a_killed_service_leaves_and_comes_back<R: Router>() {
     let mut network = Network::<R>::new();
     network.services[1].process.kill();
     network.wait_table(&[1, 3]);
@@ -135,7 +77,7 @@ pub(crate) fn a_killed_service_leaves_and_comes_back<R: Upstream>() {
     network.wait_table(&[1, 2, 3]);
 }
 
-pub(crate) fn a_drained_host_leaves_while_its_service_answers_on<R: Upstream>() {
+pub(crate) fn a_drained_host_leaves_while_its_service_answers_on<R: Router>() {
     let network = Network::<R>::new();
     network.agents[0].run("drain", &["web", "--reason", "kernel upgrade"]);
     network.wait_table(&[2, 3]);
@@ -151,7 +93,7 @@ pub(crate) fn a_drained_host_leaves_while_its_service_answers_on<R: Upstream>() 
     network.wait_table(&[1, 2, 3]);
 }
 
-pub(crate) fn a_killed_agent_leaves_and_its_next_life_comes_back<R: Upstream>() {
+pub(crate) fn a_killed_agent_leaves_and_its_next_life_comes_back<R: Router>() {
     let mut network = Network::<R>::new();
     network.agents[2].kill();
     network.wait_table(&[1, 2]);
@@ -161,18 +103,18 @@ pub(crate) fn a_killed_agent_leaves_and_its_next_life_comes_back<R: Upstream>() 
     network.wait_table(&[1, 2, 3]);
 }
 
-pub(crate) fn a_restarted_router_learns_everything_again<R: Upstream>() {
+pub(crate) fn a_restarted_router_learns_everything_again<R: Router>() {
     let mut network = Network::<R>::new();
     network.router.stop();
     network.wait_table(&[]);
     for agent in &network.agents {
         agent.wait_status("no session left", |status| status["peers"][0]["state"] != "Established");
     }
-    network.router = R::start(&network.fabric.lab, &network.fabric.router);
+    network.router = R::start(&network.fabric.lab, &network.fabric.router, &Manner::default());
     network.wait_table(&[1, 2, 3]);
 }
 
-pub(crate) fn a_session_over_ipv6_carries_both_families<R: Upstream>() {
+pub(crate) fn a_session_over_ipv6_carries_both_families<R: Router>() {
     let network = Network::<R>::with(|n| {
         let own = format!("address = \"10.1.{n}.1\"");
         anyvip_tests::agent_config(n).replace(&own, &format!("address = \"fd00:1:{n}::1\""))
@@ -218,31 +160,39 @@ fn listening(n: usize, router_id: &str, passive: bool) -> String {
         .replace(&peer, &format!("{peer}\npassive = {passive}"))
 }
 
-pub(crate) fn a_passive_host_is_called_by_its_router<R: Upstream>() {
+pub(crate) fn a_passive_host_is_called_by_its_router<R: Router>() {
     let fabric = Fabric::new(binaries!(), 1);
-    let mut router = R::start_calling(&fabric.lab, &fabric.router, 1);
+    let mut router = R::start(&fabric.lab, &fabric.router, &calling());
     let _service = fabric.service(1);
     let agent = fabric.agent_with(1, &listening(1, "10.1.1.2", true));
     agent.wait_advertised(VIP4, "tor");
-    let in_table = |hosts: &[&str]| {
+    let in_table = |router: &R, hosts: &[&str]| {
         wait_until(LONG, || {
-            let seen = fabric.router.next_hops(VIP4);
+            let seen = router.next_hops(&fabric, VIP4);
             if seen == hosts { Ok(()) } else { Err(format!("{seen:?}")) }
         });
     };
-    in_table(&["10.1.1.2"]);
+    in_table(&router, &["10.1.1.2"]);
     assert_one_session_stays(&agent, &fabric);
     // The router's next life calls again.
     router.stop();
-    in_table(&[]);
+    in_table(&router, &[]);
     drop(router);
-    let _router = R::start_calling(&fabric.lab, &fabric.router, 1);
-    in_table(&["10.1.1.2"]);
+    let router = R::start(&fabric.lab, &fabric.router, &calling());
+    in_table(&router, &["10.1.1.2"]);
     assert_eq!(agent.status()["peers"][0]["state"], "Established");
 }
 
 /// Both ends connect, and neither hears the other's OPEN until both connections stand: a collision (RFC 4271 §6.8).
-pub(crate) fn of_two_connections_one_stays<R: Upstream>(router_id: &str) {
+pub(crate) fn of_two_connections_one_stays_when_our_identifier_is_the_smaller<R: Router>() {
+    of_two_connections_one_stays::<R>("10.1.1.2");
+}
+
+pub(crate) fn of_two_connections_one_stays_when_our_identifier_is_the_greater<R: Router>() {
+    of_two_connections_one_stays::<R>("10.200.0.1");
+}
+
+fn of_two_connections_one_stays<R: Router>(router_id: &str) {
     let fabric = Fabric::new(binaries!(), 1);
     let host = fabric.host(1).clone();
     // Handshakes pass, messages longer than a KEEPALIVE do not.
@@ -262,7 +212,7 @@ pub(crate) fn of_two_connections_one_stays<R: Upstream>(router_id: &str) {
     let _service = fabric.service(1);
     let files = AgentFiles::new(&fabric.lab, "h1", &listening(1, router_id, false));
     let agent = Agent::start(&fabric.lab, &host, files);
-    let _router = R::start_calling(&fabric.lab, &fabric.router, 1);
+    let router = R::start(&fabric.lab, &fabric.router, &calling());
     for round in 0..2 {
         if round > 0 {
             deafen();
@@ -277,10 +227,14 @@ pub(crate) fn of_two_connections_one_stays<R: Upstream>(router_id: &str) {
         host.run("nft", &["delete", "table", "inet", "deaf"]);
         assert_one_session_stays(&agent, &fabric);
         wait_until(LONG, || {
-            let seen = fabric.router.next_hops(VIP4);
+            let seen = router.next_hops(&fabric, VIP4);
             if seen == ["10.1.1.2"] { Ok(()) } else { Err(format!("{seen:?}")) }
         });
     }
+}
+
+fn calling() -> Manner {
+    Manner { calls: true, ..Manner::default() }
 }
 
 fn over_ipv6(n: usize) -> String {
@@ -288,30 +242,35 @@ fn over_ipv6(n: usize) -> String {
     anyvip_tests::agent_config(n).replace(&own, &format!("address = \"fd00:1:{n}::1\""))
 }
 
-/// Waits for this next hop in the router's kernel, and then for an answer through it.
+/// Waits for this next hop in the router's table, and then for an answer through it.
 #[track_caller]
-fn wait_forwarded<R: Upstream>(fabric: &Fabric, router: &R, address: &str, next_hop: &str) {
+fn wait_forwarded<R: Router>(fabric: &Fabric, router: &R, address: &str, next_hop: &str) {
     wait_until(LONG, || {
-        let seen = fabric.router.next_hops(address);
+        let seen = router.next_hops(fabric, address);
         if seen == [next_hop] { Ok(()) } else { Err(format!("{seen:?}; {}", router.shown(address))) }
     });
+    if !R::forwards() {
+        return;
+    }
     wait_until(LONG, || match fabric.answer(&fabric.client, address).as_deref() {
         Some("h1") => Ok(()),
         other => Err(format!("{other:?} answers at {address}; {}", router.shown(address))),
     });
 }
 
-pub(crate) fn either_session_carries_traffic_of_both_families<R: Upstream>() {
+pub(crate) fn either_session_carries_traffic_of_both_families<R: Router>() {
     let fabric = Fabric::new(binaries!(), 2);
-    let router = R::start(&fabric.lab, &fabric.router);
+    let router = R::start(&fabric.lab, &fabric.router, &Manner::default());
     let _service = fabric.service(1);
     let agent = fabric.agent_with(1, &over_ipv6(1));
     wait_forwarded(&fabric, &router, VIP4, "10.1.1.2");
     wait_forwarded(&fabric, &router, VIP6, "fd00:1:1::2");
     drop(agent);
-    wait_until(LONG, || match fabric.router.next_hops(VIP4).len() + fabric.router.next_hops(VIP6).len() {
-        0 => Ok(()),
-        left => Err(format!("{left} routes left")),
+    wait_until(LONG, || {
+        match router.next_hops(&fabric, VIP4).len() + router.next_hops(&fabric, VIP6).len() {
+            0 => Ok(()),
+            left => Err(format!("{left} routes left")),
+        }
     });
     let files = AgentFiles::new(&fabric.lab, "over-ipv4", &anyvip_tests::agent_config(1));
     let _agent = Agent::start(&fabric.lab, fabric.host(1), files);
@@ -326,10 +285,11 @@ fn only_ipv6(fabric: &Fabric) {
     fabric.host(1).ip("route replace 0.0.0.0/0 via inet6 fd00:1:1::1 dev eth0");
 }
 
-pub(crate) fn a_link_without_ipv4_carries_ipv4<R: Upstream>() {
+pub(crate) fn a_link_without_ipv4_carries_ipv4<R: Router>() {
     let fabric = Fabric::new(binaries!(), 1);
     only_ipv6(&fabric);
-    let router = R::start_extended(&fabric.lab, &fabric.router);
+    let router =
+        R::start(&fabric.lab, &fabric.router, &Manner { extended_next_hop: true, ..Manner::default() });
     let _service = fabric.service(1);
     let agent = fabric.agent_with(1, &over_ipv6(1));
     wait_forwarded(&fabric, &router, VIP4, "fd00:1:1::2");
@@ -338,21 +298,21 @@ pub(crate) fn a_link_without_ipv4_carries_ipv4<R: Upstream>() {
     assert_eq!(vip(&status, VIP4)["peers"][0]["attributes"]["next_hop"], "fd00:1:1::2");
     assert_eq!(fabric.host(1).sysctl("net/ipv4/conf/eth0/arp_ignore"), "1", "guarded all the same");
     agent.run("drain", &["web"]);
-    wait_until(LONG, || match fabric.router.next_hops(VIP4).as_slice() {
+    wait_until(LONG, || match router.next_hops(&fabric, VIP4).as_slice() {
         [] => Ok(()),
         left => Err(format!("{left:?}")),
     });
 }
 
-pub(crate) fn a_router_that_takes_no_ipv6_next_hop_is_named<R: Upstream>() {
+pub(crate) fn a_router_that_takes_no_ipv6_next_hop_is_named<R: Router>() {
     let fabric = Fabric::new(binaries!(), 1);
     only_ipv6(&fabric);
-    let router = R::start(&fabric.lab, &fabric.router);
+    let router = R::start(&fabric.lab, &fabric.router, &Manner::default());
     let _service = fabric.service(1);
     let agent = fabric.agent_with(1, &over_ipv6(1));
     wait_forwarded(&fabric, &router, VIP6, "fd00:1:1::2");
     agent.wait_status("NoNextHop", |status| vip(status, VIP4)["peers"][0]["reason"] == "NoNextHop");
-    assert!(fabric.router.next_hops(VIP4).is_empty());
+    assert!(router.next_hops(&fabric, VIP4).is_empty());
     let text = agent.run("explain", &["web"]);
     assert!(text.contains("eth0") && text.contains("no IPv4 address"), "{text}");
 }

@@ -9,53 +9,6 @@ use crate::lab::{Lab, Namespace, run};
 use crate::process::Process;
 use crate::wait::{LONG, wait_until};
 
-/// eBGP from any host of the fabric, ECMP into the kernel, both families over either session. FRR sends its first UPDATE a second
-/// after Established unless `coalesce-time` says otherwise.
-const CONFIG: &str = r"
-frr defaults datacenter
-hostname router
-service integrated-vtysh-config
-router bgp 65000
- bgp router-id 10.9.0.1
- bgp log-neighbor-changes
- no bgp ebgp-requires-policy
- no bgp network import-check
- bgp bestpath as-path multipath-relax
- coalesce-time 10
- neighbor HOSTS peer-group
- neighbor HOSTS remote-as external
- neighbor HOSTS timers 3 9
- bgp listen range 10.1.0.0/16 peer-group HOSTS
- bgp listen range fd00:1::/32 peer-group HOSTS
- address-family ipv4 unicast
-  neighbor HOSTS activate
-  maximum-paths 16
- exit-address-family
- address-family ipv6 unicast
-  neighbor HOSTS activate
-  maximum-paths 16
- exit-address-family
-exit
-";
-
-/// FRR that calls host N at 10.1.N.2 instead of waiting for it.
-fn calling(hosts: usize) -> String {
-    let mut config = String::new();
-    for line in CONFIG.lines() {
-        if line.contains("bgp listen range") {
-            if line.contains("10.1.0.0") {
-                for n in 1..=hosts {
-                    config += &format!(" neighbor 10.1.{n}.2 peer-group HOSTS\n");
-                }
-                config += " neighbor HOSTS timers connect 1\n";
-            }
-            continue;
-        }
-        config += &format!("{line}\n");
-    }
-    config
-}
-
 /// One running FRR.
 #[derive(Debug)]
 pub struct Frr {
@@ -66,35 +19,6 @@ pub struct Frr {
 }
 
 impl Frr {
-    /// Starts both daemons in the namespace, gives them their configuration and waits until bgpd has it.
-    #[track_caller]
-    pub fn start(lab: &Lab, namespace: &Namespace) -> Self {
-        Frr::with(lab, namespace, CONFIG)
-    }
-
-    /// The same, but it calls the first so many hosts of the fabric, each second, and takes their calls too.
-    #[track_caller]
-    pub fn start_calling(lab: &Lab, namespace: &Namespace, hosts: usize) -> Self {
-        Frr::with(lab, namespace, &calling(hosts))
-    }
-
-    /// The same as [`start`](Self::start), and it takes IPv4 routes with an IPv6 next hop (RFC 8950).
-    #[track_caller]
-    pub fn start_extended(lab: &Lab, namespace: &Namespace) -> Self {
-        let timers = " neighbor HOSTS timers 3 9\n";
-        let extended = format!("{timers} neighbor HOSTS capability extended-nexthop\n");
-        Frr::with(lab, namespace, &CONFIG.replace(timers, &extended))
-    }
-
-    /// The same as [`start`](Self::start) with bfdd and more lines of configuration; `neighbor` is what the hosts' peer group gets.
-    #[track_caller]
-    pub fn start_bfd(lab: &Lab, namespace: &Namespace, lines: &str, neighbor: &str) -> Self {
-        let timers = " neighbor HOSTS timers 3 9\n";
-        let config = CONFIG.replace("router bgp 65000", &format!("{lines}\nrouter bgp 65000"));
-        let config = config.replace(timers, &format!("{timers}{neighbor}\n"));
-        Frr::with_daemons(lab, namespace, &config, true)
-    }
-
     /// bfdd, where it runs.
     ///
     /// # Panics
@@ -104,25 +28,11 @@ impl Frr {
         self.bfdd.as_mut().expect("bfdd runs")
     }
 
-    /// The same as [`start`](Self::start), with these pieces of its configuration replaced.
-    ///
-    /// # Panics
-    /// When there is no such piece.
+    /// Starts zebra and bgpd in the namespace (and bfdd, where the configuration speaks of BFD), gives them the one configuration for
+    /// all, which has a peer group `HOSTS`, and waits until bgpd has it.
     #[track_caller]
-    pub fn start_with(lab: &Lab, namespace: &Namespace, replaced: &[(&str, &str)]) -> Self {
-        let mut config = CONFIG.to_owned();
-        for (from, to) in replaced {
-            assert!(config.contains(from), "no {from:?} in {config}");
-            config = config.replace(from, to);
-        }
-        Frr::with(lab, namespace, &config)
-    }
-
-    fn with(lab: &Lab, namespace: &Namespace, config: &str) -> Self {
-        Frr::with_daemons(lab, namespace, config, false)
-    }
-
-    fn with_daemons(lab: &Lab, namespace: &Namespace, config: &str, bfd: bool) -> Self {
+    pub fn with(lab: &Lab, namespace: &Namespace, config: &str) -> Self {
+        let bfd = config.contains("\nbfd\n");
         let config = lab.scratch().write("frr/frr.conf", config);
         lab.scratch().write("frr/vtysh.conf", "");
         let folder = config.parent().expect("a file is in a folder").to_owned();

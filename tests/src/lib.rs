@@ -8,7 +8,7 @@
 //! - [`Agent`]: the program under test; [`Service`]: what it watches.
 //! - [`Sessions`]: the program's BFD without the rest of it.
 //! - [`Browser`]: looks at pages.
-//! - [`Bird`], [`Frr`]: foreign routers; [`Speaker`]: a scripted one that misbehaves on request.
+//! - [`Bird`], [`Frr`], [`Gobgp`], [`Openbgpd`], [`Exabgp`]: foreign speakers; [`Speaker`]: a scripted one that misbehaves on request.
 //! - [`need`]: what a test needs of the machine; [`wait_until`]: the only way to wait.
 #![forbid(unsafe_code)]
 // A test fails by panicking; so does what it stands on.
@@ -18,11 +18,14 @@ mod agent;
 mod bfd;
 mod bird;
 mod browser;
+mod exabgp;
 mod fabric;
 mod frr;
+mod gobgp;
 mod lab;
 pub mod mutants;
 mod need;
+mod openbgpd;
 mod process;
 mod scratch;
 mod service;
@@ -33,10 +36,13 @@ pub use agent::{Agent, AgentFiles, advertised, peer_state, reason, vip};
 pub use bfd::Sessions;
 pub use bird::Bird;
 pub use browser::{Browser, Light};
+pub use exabgp::Exabgp;
 pub use fabric::{Fabric, SERVICE_PORT, VIP4, VIP6, agent_config, agent_config_with};
 pub use frr::Frr;
+pub use gobgp::Gobgp;
 pub use lab::{Lab, Namespace};
-pub use need::{Need, met};
+pub use need::{Need, met, met_by};
+pub use openbgpd::Openbgpd;
 pub use process::Process;
 pub use scratch::Scratch;
 pub use service::Service;

@@ -13,6 +13,12 @@ pub enum Need {
     Bird,
     /// FRR's zebra and bgpd.
     Frr,
+    /// FRR's bfdd.
+    Bfdd,
+    /// OpenBGPD, whose daemon has the name of FRR's.
+    Openbgpd,
+    /// ExaBGP.
+    Exabgp,
     /// This program in PATH.
     Program(&'static str),
 }
@@ -22,11 +28,12 @@ impl Need {
         match self {
             Need::Root => namespaces().clone(),
             Need::Bird => program("bird"),
-            Need::Frr => ["/usr/lib/frr/zebra", "/usr/lib/frr/bgpd"]
-                .into_iter()
-                .find(|path| !Path::new(path).exists())
-                .map(|path| format!("{path} is not installed"))
-                .or_else(|| program("vtysh")),
+            Need::Bfdd => file("/usr/lib/frr/bfdd"),
+            Need::Openbgpd => file("/usr/sbin/bgpd").or_else(|| file("/usr/sbin/bgpctl")),
+            Need::Exabgp => file("/usr/sbin/exabgp").or_else(|| file("/usr/bin/python3")),
+            Need::Frr => {
+                file("/usr/lib/frr/zebra").or_else(|| file("/usr/lib/frr/bgpd")).or_else(|| program("vtysh"))
+            }
             Need::Program(name) => program(name),
         }
     }
@@ -38,15 +45,27 @@ impl Need {
 /// When something is missing and `CI` is set: continuous integration tests everything.
 #[must_use]
 pub fn met(needs: &[Need]) -> bool {
+    met_by(std::thread::current().name().unwrap_or("a test"), needs)
+}
+
+/// The same for a test that knows its name.
+///
+/// # Panics
+/// As above.
+#[must_use]
+pub fn met_by(test: &str, needs: &[Need]) -> bool {
     let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
     if missing.is_empty() {
         return true;
     }
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let text = missing.join("; ");
     assert!(std::env::var_os("CI").is_none(), "{test} cannot run: {text}");
     let _ = writeln!(std::io::stderr(), "skipped {test}: {text} (scripts/test.sh installs what is needed)");
     false
+}
+
+fn file(path: &str) -> Option<String> {
+    (!Path::new(path).exists()).then(|| format!("{path} is not installed"))
 }
 
 fn program(name: &str) -> Option<String> {
