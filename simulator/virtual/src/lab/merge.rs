@@ -1,4 +1,4 @@
-//! containerlab's inheritance: defaults, then the kind, then the node.
+//! containerlab's inheritance: defaults, then the kind, then the group, then the node.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +16,7 @@ pub(super) struct Word {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Written {
     pub(super) kind: Option<Word>,
+    pub(super) group: Option<Word>,
     pub(super) binds: Vec<Word>,
     pub(super) sysctls: BTreeMap<String, Word>,
     pub(super) labels: BTreeMap<String, (Place, Word)>,
@@ -23,9 +24,57 @@ pub(super) struct Written {
     pub(super) exec: Vec<Word>,
 }
 
-/// Keys that matter only where there are containers: read by containerlab, without meaning for namespaces.
-const CONTAINERS_ONLY: [&str; 9] =
-    ["image", "image-pull-policy", "cap-add", "user", "memory", "cpu", "entrypoint", "cmd", "restart-policy"];
+/// What every lab for containers needs, and namespaces do not: nothing is said about it.
+const CONTAINERS_ONLY: [&str; 3] = ["image", "image-pull-policy", "cap-add"];
+
+/// What a container would have and a namespace has not; the network is the same without it. Said once.
+const WITHOUT_EFFECT: [&str; 24] = [
+    "aliases",
+    "auto-remove",
+    "cgroup-parent",
+    "cgroupns-mode",
+    "cmd",
+    "cpu",
+    "cpu-set",
+    "devices",
+    "entrypoint",
+    "healthcheck",
+    "hostname",
+    "memory",
+    "mgmt-ipv4",
+    "mgmt-ipv6",
+    "pid-mode",
+    "ports",
+    "privileged",
+    "restart-policy",
+    "runtime",
+    "security-opts",
+    "shm-size",
+    "tmpfs",
+    "user",
+    "volumes",
+];
+
+/// What containerlab would do and this does not, so that the lab would be another one.
+const NOT_HERE: [&str; 17] = [
+    "certificate",
+    "components",
+    "config",
+    "credentials",
+    "dns",
+    "enforce-startup-config",
+    "env-files",
+    "extras",
+    "license",
+    "link-apply-mode",
+    "network-mode",
+    "stages",
+    "startup-config",
+    "startup-delay",
+    "suppress-startup-config",
+    "type",
+    "wait-for",
+];
 
 impl Written {
     /// Reads one such map; every key that is not understood is named.
@@ -35,6 +84,7 @@ impl Written {
             let name = format!("{what}.{}", key.text);
             match key.text.as_str() {
                 "kind" => written.kind = word(value, &name, diagnostics),
+                "group" => written.group = word(value, &name, diagnostics),
                 "binds" => written.binds = words(value, &name, diagnostics),
                 "exec" => written.exec = words(value, &name, diagnostics),
                 "sysctls" => written.sysctls = map(value, &name, diagnostics),
@@ -47,9 +97,15 @@ impl Written {
                     }
                 }
                 known if CONTAINERS_ONLY.contains(&known) => {}
+                known if WITHOUT_EFFECT.contains(&known) => diagnostics
+                    .warning(key.place, format!("{what}: `{known}` has no effect without containers")),
+                known if NOT_HERE.contains(&known) => diagnostics.error(
+                    key.place,
+                    format!("{what}: containerlab's `{known}` is not supported here"),
+                ),
                 other => diagnostics.error(
                     key.place,
-                    format!("{what}: `{other}` is not supported here (a node has kind, image, binds, sysctls, exec, env, labels)"),
+                    format!("{what}: containerlab has no key `{other}` (here a node has kind, group, image, binds, sysctls, exec, env, labels)"),
                 ),
             }
         }
@@ -62,10 +118,18 @@ impl Written {
         if above.kind.is_some() {
             merged.kind.clone_from(&above.kind);
         }
+        if above.group.is_some() {
+            merged.group.clone_from(&above.group);
+        }
         merged.sysctls.extend(above.sysctls.clone());
         merged.labels.extend(above.labels.clone());
         merged.env.extend(above.env.clone());
-        merged.exec.extend(above.exec.clone());
+        // A command that two levels write is run once.
+        for command in &above.exec {
+            if !merged.exec.iter().any(|former| former.text == command.text) {
+                merged.exec.push(command.clone());
+            }
+        }
         for bind in &above.binds {
             merged.binds.retain(|former| bind_target(&former.text) != bind_target(&bind.text));
             merged.binds.push(bind.clone());

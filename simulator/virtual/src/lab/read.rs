@@ -6,10 +6,11 @@ use super::labels;
 use super::merge::Written;
 use super::{Bind, Exec, Lab, Link, Node, Port};
 use crate::diagnostic::{Diagnostics, Place};
-use crate::yaml::{Key, Yaml};
+use crate::yaml::{Key, Value, Yaml};
 
 pub(super) fn lab(text: &str, diagnostics: &mut Diagnostics) -> Option<Lab> {
     let yaml = Yaml::read(text, diagnostics)?;
+    variables(&yaml, diagnostics);
     let mut lab = Lab { name: String::new(), nodes: BTreeMap::new(), links: Vec::new() };
     let mut topology = None;
     for (key, value) in yaml.entries("lab file", diagnostics) {
@@ -42,19 +43,36 @@ fn name(value: &Yaml, diagnostics: &mut Diagnostics) -> String {
     name
 }
 
+/// containerlab puts variables of its environment into the file before it reads it.
+fn variables(yaml: &Yaml, diagnostics: &mut Diagnostics) {
+    match &yaml.value {
+        Value::Null => {}
+        Value::Scalar(text) => {
+            let name =
+                |rest: &str| rest.starts_with(|c: char| c == '{' || c == '_' || c.is_ascii_alphabetic());
+            if text.split('$').skip(1).any(name) {
+                diagnostics.error(
+                    yaml.place,
+                    format!(
+                        "`{text}`: containerlab would put a variable of its environment here; write the value"
+                    ),
+                );
+            }
+        }
+        Value::List(items) => items.iter().for_each(|item| variables(item, diagnostics)),
+        Value::Map(entries) => entries.iter().for_each(|(_, value)| variables(value, diagnostics)),
+    }
+}
+
 fn read_topology(yaml: &Yaml, lab: &mut Lab, diagnostics: &mut Diagnostics) {
     let mut defaults = Written::default();
-    let mut kinds = BTreeMap::new();
+    let (mut kinds, mut groups) = (BTreeMap::new(), BTreeMap::new());
     let mut nodes: &[(Key, Yaml)] = &[];
     for (key, value) in yaml.entries("topology", diagnostics) {
         match key.text.as_str() {
             "defaults" => defaults = Written::read(value, "defaults", diagnostics),
-            "kinds" => {
-                for (kind, value) in value.entries("kinds", diagnostics) {
-                    let written = Written::read(value, &format!("kind {}", kind.text), diagnostics);
-                    kinds.insert(kind.text.clone(), written);
-                }
-            }
+            "kinds" => kinds = named(value, "kind", diagnostics),
+            "groups" => groups = named(value, "group", diagnostics),
             "nodes" => nodes = value.entries("nodes", diagnostics),
             "links" => {
                 let links = value.items("links", diagnostics);
@@ -62,22 +80,51 @@ fn read_topology(yaml: &Yaml, lab: &mut Lab, diagnostics: &mut Diagnostics) {
             }
             other => diagnostics.error(
                 key.place,
-                format!("topology: `{other}` is not supported (it has defaults, kinds, nodes, links)"),
+                format!(
+                    "topology: `{other}` is not supported (it has defaults, kinds, groups, nodes, links)"
+                ),
             ),
         }
     }
     for (key, value) in nodes {
         let written = Written::read(value, &format!("node {}", key.text), diagnostics);
-        let kind = written.kind.as_ref().or(defaults.kind.as_ref()).map(|word| word.text.clone());
-        let of_kind = kind.and_then(|kind| kinds.get(&kind).cloned()).unwrap_or_default();
-        let merged = defaults.under(&of_kind).under(&written);
-        if let Some(node) = node(key, merged, diagnostics) {
+        let merged = inherited(&written, &defaults, &kinds, &groups);
+        if let Some(node) = node(key, &lab.name, merged, diagnostics) {
             lab.nodes.insert(key.text.clone(), node);
         }
     }
 }
 
-fn node(key: &Key, written: Written, diagnostics: &mut Diagnostics) -> Option<Node> {
+/// Kinds or groups by name.
+fn named(value: &Yaml, what: &str, diagnostics: &mut Diagnostics) -> BTreeMap<String, Written> {
+    let mut found = BTreeMap::new();
+    for (name, value) in value.entries(&format!("{what}s"), diagnostics) {
+        found.insert(name.text.clone(), Written::read(value, &format!("{what} {}", name.text), diagnostics));
+    }
+    found
+}
+
+/// A node with everything it inherits. Its kind is its own, else its group's, else that of the defaults' group, else the defaults';
+/// its group is its own, else its kind's, else the defaults'. A group that is written nowhere is only a word, as in containerlab.
+fn inherited(
+    written: &Written,
+    defaults: &Written,
+    kinds: &BTreeMap<String, Written>,
+    groups: &BTreeMap<String, Written>,
+) -> Written {
+    let group_of = |level: &Written| level.group.as_ref().and_then(|group| groups.get(&group.text));
+    let kind_of = |level: Option<&Written>| level.and_then(|level| level.kind.clone());
+    let kind = kind_of(Some(written))
+        .or_else(|| kind_of(group_of(written)))
+        .or_else(|| kind_of(group_of(defaults)))
+        .or_else(|| kind_of(Some(defaults)));
+    let of_kind = kind.as_ref().and_then(|kind| kinds.get(&kind.text)).cloned().unwrap_or_default();
+    let group = written.group.clone().or(of_kind.group.clone()).or(defaults.group.clone());
+    let of_group = group.as_ref().and_then(|group| groups.get(&group.text)).cloned().unwrap_or_default();
+    Written { kind, group, ..defaults.under(&of_kind).under(&of_group).under(written) }
+}
+
+fn node(key: &Key, lab: &str, written: Written, diagnostics: &mut Diagnostics) -> Option<Node> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
     if key.text.is_empty() || key.text.len() > 60 || !key.text.chars().all(good) {
         diagnostics
@@ -108,7 +155,14 @@ fn node(key: &Key, written: Written, diagnostics: &mut Diagnostics) -> Option<No
         }
         sysctls.insert(name.clone(), word.text.clone());
     }
-    let here = |text: &str| text.replace("__clabNodeName__", &key.text);
+    let here = |text: &str| text.replace("__clabNodeName__", &key.text).replace("__clabLabName__", lab);
+    for word in written.binds.iter().chain(&written.exec) {
+        if let Some(variable) =
+            ["__clabDir__", "__clabNodeDir__"].iter().find(|name| word.text.contains(**name))
+        {
+            diagnostics.error(word.place, format!("`{variable}`: there is no folder of containerlab's here"));
+        }
+    }
     let mut binds = Vec::new();
     for word in &written.binds {
         let text = here(&word.text);
@@ -166,27 +220,81 @@ fn node(key: &Key, written: Written, diagnostics: &mut Diagnostics) -> Option<No
 fn link(yaml: &Yaml, diagnostics: &mut Diagnostics) -> Option<Link> {
     let mut ends = Vec::new();
     for (key, value) in yaml.entries("link", diagnostics) {
-        if key.text != "endpoints" {
-            diagnostics.error(
-                key.place,
-                format!("link: `{}` is not supported (only `endpoints: [\"a:eth1\", \"b:eth1\"]`)", key.text),
-            );
-            continue;
-        }
-        for item in value.items("endpoints", diagnostics) {
-            let text = item.text("endpoint", diagnostics)?;
-            match text.split_once(':') {
-                Some((node, interface)) if !node.is_empty() && !interface.is_empty() => {
-                    ends.push(Port { node: node.to_owned(), interface: interface.to_owned() });
+        match key.text.as_str() {
+            "endpoints" => {
+                for item in value.items("endpoints", diagnostics) {
+                    ends.extend(endpoint(item, diagnostics));
                 }
-                _ => diagnostics.error(item.place, format!("endpoint `{text}`: expected NODE:INTERFACE")),
             }
+            "type" => link_type(value, diagnostics),
+            "labels" | "vars" => {
+                diagnostics
+                    .warning(key.place, format!("link: `{}` has no effect without containers", key.text));
+            }
+            other => diagnostics.error(
+                key.place,
+                format!(
+                    "link: `{other}` is not supported (a link has `endpoints: [\"a:eth1\", \"b:eth1\"]`)"
+                ),
+            ),
         }
     }
     match <[Port; 2]>::try_from(ends) {
         Ok(ends) => Some(Link { place: yaml.place, ends }),
         Err(ends) => {
             diagnostics.error(yaml.place, format!("a link has two endpoints, not {}", ends.len()));
+            None
+        }
+    }
+}
+
+/// The long form says its type; a cable between two nodes is a `veth`.
+fn link_type(value: &Yaml, diagnostics: &mut Diagnostics) {
+    let Some(text) = value.text("link: type", diagnostics) else { return };
+    if text != "veth" {
+        diagnostics.error(value.place, format!("link: type `{text}` is not supported (veth)"));
+    }
+}
+
+/// `NODE:INTERFACE`, or the long form with `node` and `interface`.
+fn endpoint(item: &Yaml, diagnostics: &mut Diagnostics) -> Option<Port> {
+    if let Value::Map(entries) = &item.value {
+        let (mut node, mut interface) = (None, None);
+        for (key, value) in entries {
+            match key.text.as_str() {
+                "node" => node = value.text("endpoint: node", diagnostics),
+                "interface" => interface = value.text("endpoint: interface", diagnostics),
+                "vars" => {
+                    diagnostics.warning(key.place, "endpoint: `vars` has no effect without containers");
+                }
+                "ipv4" | "ipv6" => diagnostics.error(
+                    key.place,
+                    format!("endpoint: `{}` is not supported (label `anyvip.address.INTERFACE`)", key.text),
+                ),
+                other => diagnostics.error(
+                    key.place,
+                    format!("endpoint: `{other}` is not supported (it has node, interface)"),
+                ),
+            }
+        }
+        if node.is_none() || interface.is_none() {
+            diagnostics.error(item.place, "endpoint: `node` and `interface` are needed");
+        }
+        return Some(Port { node: node?, interface: interface? });
+    }
+    let text = item.text("endpoint", diagnostics)?;
+    match text.split_once(':') {
+        // What containerlab takes for the machine itself, whatever nodes there are.
+        Some((special @ ("host" | "mgmt-net" | "macvlan"), _)) => {
+            diagnostics
+                .error(item.place, format!("endpoint `{text}`: a link to `{special}` is not supported"));
+            None
+        }
+        Some((node, interface)) if !node.is_empty() && !interface.is_empty() => {
+            Some(Port { node: node.to_owned(), interface: interface.to_owned() })
+        }
+        _ => {
+            diagnostics.error(item.place, format!("endpoint `{text}`: expected NODE:INTERFACE"));
             None
         }
     }

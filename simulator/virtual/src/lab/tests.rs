@@ -122,3 +122,154 @@ fn a_lab_that_cannot_work_is_refused() {
         assert!(list.iter().any(|line| line.contains(word)), "{word}: {list:#?}");
     }
 }
+
+/// Of the second host, after this change.
+fn h2(changes: &[(&str, &str)]) -> Node {
+    let mut text = SMALL.to_owned();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    let (lab, list) = Lab::read("t.yml", &text);
+    assert_eq!(list, []);
+    lab.unwrap().nodes["h2"].clone()
+}
+
+#[test]
+fn a_node_inherits_from_defaults_kind_and_group_and_the_nearest_word_wins() {
+    let levels = "  kinds:
+    linux:
+      env: { A: kind, B: kind, C: kind }
+      sysctls: { net.ipv4.tcp_ecn: 1 }
+      exec: [ip rule]
+      binds: [kind/x:/x, kind/y:/y]
+  groups:
+    rack:
+      env: { B: group, C: group }
+      exec: [ip neigh, ip rule]
+      binds: [group/y:/y]
+  nodes:";
+    let node = h2(&[
+        (
+            "    image: debian:12\n",
+            "    image: debian:12\n    env: { A: defaults, D: defaults }\n    exec: [ip addr]\n",
+        ),
+        ("  nodes:", levels),
+        ("    h2:\n", "    h2:\n      group: rack\n      env: { C: node }\n"),
+    ]);
+    let env: Vec<(&str, &str)> =
+        node.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(env, [("A", "kind"), ("B", "group"), ("C", "node"), ("D", "defaults")]);
+    assert_eq!(node.sysctls["net.ipv4.tcp_ecn"], "1");
+    assert_eq!(node.outside("/x").unwrap(), "kind/x");
+    assert_eq!(node.outside("/y").unwrap(), "group/y");
+    let commands: Vec<String> = node
+        .exec
+        .iter()
+        .map(|exec| match exec {
+            Exec::Command(words) => words.join(" "),
+            Exec::Role => "role".to_owned(),
+        })
+        .collect();
+    assert_eq!(
+        commands,
+        ["ip addr", "ip rule", "ip neigh", "ip link show", "role"],
+        "each once, outermost first"
+    );
+}
+
+#[test]
+fn a_kind_can_come_from_a_group_and_a_group_from_a_kind() {
+    let bridge = SMALL
+        .replace("    kind: linux\n", "")
+        .replace("  nodes:", "  groups:\n    lan: { kind: bridge }\n    machines: { kind: linux }\n  nodes:\n    lan: { group: lan }")
+        .replace("    tor:\n", "    tor:\n      group: machines\n")
+        .replace("    h1: &host\n", "    h1: &host\n      kind: linux\n");
+    let (lab, list) = Lab::read("t.yml", &bridge);
+    assert_eq!(list, []);
+    assert_eq!(lab.unwrap().nodes["lan"].role, Role::Bridge);
+    let node = h2(&[(
+        "  nodes:",
+        "  kinds: { linux: { group: all } }\n  groups: { all: { env: { A: b } } }\n  nodes:",
+    )]);
+    assert_eq!(node.env["A"], "b");
+    // A group that is written nowhere is a word for drawings.
+    assert!(h2(&[("    h2:\n", "    h2:\n      group: left\n")]).env.is_empty());
+}
+
+#[test]
+fn links_have_a_short_and_a_long_form() {
+    let text = SMALL.replace(
+        "- endpoints: [\"tor:eth2\", \"h2:eth1\"]",
+        "- type: veth\n      endpoints:\n        - node: tor\n          interface: eth2\n        - { node: h2, interface: eth1 }",
+    );
+    let (lab, list) = Lab::read("t.yml", &text);
+    assert_eq!(list, []);
+    assert_eq!(lab.unwrap(), {
+        let mut short = Lab::read("t.yml", SMALL).0.unwrap();
+        short.links[1].place = Place { line: 36, column: 7 };
+        short
+    });
+}
+
+#[test]
+fn what_containerlab_reads_and_this_does_not_is_named_with_its_place_by_what_it_would_change() {
+    let link = "- endpoints: [\"tor:eth2\", \"h2:eth1\"]";
+    for (from, to, words) in [
+        (
+            "image: debian:12",
+            "startup-config: x",
+            "t.yml:6:5: error: defaults: containerlab's `startup-config`",
+        ),
+        ("image: debian:12", "env-files: [x]", "containerlab's `env-files` is not supported"),
+        ("image: debian:12", "imag: x", "containerlab has no key `imag`"),
+        (link, "- type: host\n      endpoint: { node: h2, interface: eth1 }", "type `host` is not supported"),
+        (
+            link,
+            "- endpoints: [\"host:veth1\", \"h2:eth1\"]",
+            "t.yml:36:19: error: endpoint `host:veth1`: a link to `host`",
+        ),
+        (link, "- endpoints: [\"macvlan:ens3\", \"h2:eth1\"]", "a link to `macvlan`"),
+        (
+            link,
+            "- endpoints: [{ node: tor, interface: eth2, ipv4: 10.0.2.1/24 }, \"h2:eth1\"]",
+            "label `anyvip.address",
+        ),
+        (link, "- endpoints: [{ node: tor }, \"h2:eth1\"]", "`node` and `interface` are needed"),
+        ("ip link show", "touch __clabNodeDir__/x", "no folder of containerlab's"),
+        (
+            "image: debian:12",
+            "env: { A: \"${HOME}\" }",
+            "t.yml:6:15: error: `${HOME}`: containerlab would put a variable",
+        ),
+        ("image: debian:12", "binds: [\"$HOME/x:/x\"]", "write the value"),
+    ] {
+        assert!(SMALL.contains(from), "{from}");
+        let list = errors(&SMALL.replace(from, to));
+        assert!(list.iter().any(|line| line.contains(words)), "{words}: {list:#?}");
+    }
+}
+
+#[test]
+fn what_only_containers_have_is_a_warning_and_the_lab_runs() {
+    let text = SMALL
+        .replace("image: debian:12", "image: debian:12\n    memory: 1GB\n    ports: [\"80:80\"]")
+        .replace("name: small\n", "name: small\nprefix: x\n");
+    let (lab, list) = Lab::read("t.yml", &text);
+    assert!(lab.is_some(), "{list:?}");
+    let list: Vec<String> = list.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        list,
+        [
+            "t.yml:3:1: warning: `prefix` has no effect without containers",
+            "t.yml:8:5: warning: defaults: `memory` has no effect without containers",
+            "t.yml:9:5: warning: defaults: `ports` has no effect without containers",
+        ]
+    );
+}
+
+#[test]
+fn magic_words_of_containerlab_stand_for_the_lab_and_the_node() {
+    let node = h2(&[("ip link show", "echo __clabLabName__ __clabNodeName__")]);
+    assert_eq!(node.exec[0], Exec::Command(vec!["echo".into(), "small".into(), "h2".into()]));
+}
