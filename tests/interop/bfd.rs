@@ -1,8 +1,10 @@
 //! BFD: sessions come up, each end finds the other frozen, and words mean the same on both.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyvip_tests::{Fabric, LONG, SERVICE_PORT, Sessions, VIP4, agent_config_with, binaries, wait_until};
+use anyvip_tests::{
+    Agent, Fabric, LONG, SERVICE_PORT, Sessions, VIP4, agent_config_with, binaries, wait_until,
+};
 use nix::sys::signal::Signal;
 
 use crate::router::{Bfd, Manner, Router};
@@ -97,7 +99,7 @@ pub(crate) fn each_end_finds_the_other_frozen<R: Router>() {
     });
 }
 
-/// RFC 5880 §6.7, every kind; and the wrong key is named.
+/// RFC 5880 §6.7, every kind; and the wrong key is named, also by the agent until a reload brings the right one.
 pub(crate) fn both_ends_authenticate_each_other<R: Router>() {
     let kinds = ["simple", "keyed md5", "meticulous keyed md5", "keyed sha1", "meticulous keyed sha1"];
     for kind in kinds {
@@ -123,6 +125,35 @@ pub(crate) fn both_ends_authenticate_each_other<R: Router>() {
         router_says(&router, "v4", "up");
         sessions.wait_for_detection("v4", 150);
     }
+    let fabric = Fabric::new(binaries!(), 1);
+    let _router: R = start(&fabric, Bfd::Authenticated("meticulous keyed sha1", "s3cret"));
+    let _service = fabric.service(1);
+    let key = fabric.lab.scratch().path().join("bfd.key");
+    std::fs::write(&key, "S3cret\n").unwrap();
+    let authentication =
+        format!("authentication = \"meticulous-keyed-sha1\"\nkey_id = 7\nkey_file = {key:?}\n");
+    let agent = fabric.agent_with(1, &static_config(&authentication));
+    let status =
+        agent.wait_status("the wrong key", |status| status["peers"][0]["bfd"]["trouble"].is_string());
+    let trouble = &status["peers"][0]["bfd"]["trouble"];
+    assert_eq!(trouble, "a packet was refused: wrong password or key", "{status}");
+    std::fs::write(&key, "").unwrap();
+    let refused = agent.command("reload", &[]);
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && words.contains("its first line is empty"), "{words}");
+    std::fs::write(&key, "s3cret\n").unwrap();
+    agent.run("reload", &[]);
+    let status = agent.wait_status("BFD", |status| status["peers"][0]["bfd"]["state"] == "Up");
+    assert!(status["peers"][0]["bfd"]["trouble"].is_null(), "{status}");
+}
+
+/// A host without BGP, whose service a router follows.
+fn static_config(more: &str) -> String {
+    format!(
+        "config_version = 1\n[static.peer.rtr]\naddress = \"10.1.1.1\"\ninterval = \"50ms\"\n{more}\
+         [check.web]\nhttp = {{ port = {SERVICE_PORT}, path = \"/\" }}\ninterval = \"300ms\"\ntimeout = \"300ms\"\n\
+         [service.web]\nvips = [\"{VIP4}\"]\nchecks = [\"web\"]\nstatic = [\"rtr\"]\n"
+    )
 }
 
 fn bgp_config(bfd: &str) -> String {
@@ -172,12 +203,7 @@ pub(crate) fn a_static_route_follows_health_drain_and_death<R: Router>() {
     let fabric = Fabric::new(binaries!(), 1);
     let _router: R = start(&fabric, Bfd::Static);
     let service = fabric.service(1);
-    let config = format!(
-        "config_version = 1\n[static.peer.rtr]\naddress = \"10.1.1.1\"\ninterval = \"50ms\"\n\
-         [check.web]\nhttp = {{ port = {SERVICE_PORT}, path = \"/\" }}\ninterval = \"300ms\"\ntimeout = \"300ms\"\n\
-         [service.web]\nvips = [\"{VIP4}\"]\nchecks = [\"web\"]\nstatic = [\"rtr\"]\n"
-    );
-    let mut agent = fabric.agent_with(1, &config);
+    let mut agent = fabric.agent_with(1, &static_config(""));
     let route = |there: bool| {
         wait_until(LONG, || {
             let text = fabric.router.ip(&format!("route show {VIP4}"));
@@ -185,6 +211,7 @@ pub(crate) fn a_static_route_follows_health_drain_and_death<R: Router>() {
         });
     };
     route(true);
+    hangs(&agent, route);
     agent.wait_status("told", |status| status["services"][0]["vips"][0]["peers"][0]["advertised"] == true);
     drop(service);
     route(false);
@@ -200,4 +227,23 @@ pub(crate) fn a_static_route_follows_health_drain_and_death<R: Router>() {
     route(true);
     agent.process.kill();
     route(false);
+}
+
+/// The lease: a main loop that hangs for two seconds flaps nothing, one that hangs for good is not healthy. `ANYVIP_STALLS` says
+/// how often to hang (once; a long run 100 times).
+fn hangs(agent: &Agent, route: impl Fn(bool)) {
+    let flaps = || agent.run("events", &[]).matches("BFD with rtr is Down").count();
+    let stalls = std::env::var("ANYVIP_STALLS").map_or(1, |count| count.parse().expect("a number"));
+    let before = flaps();
+    for _ in 0..stalls {
+        // Two seconds is what is tested here, not a time to wait for something.
+        agent.process.with_its_main_thread_stopped(|| std::thread::sleep(Duration::from_secs(2)));
+        // An answer shows that the loop runs again.
+        agent.status();
+    }
+    println!("{} flaps in {stalls} stalls of 2 s", flaps() - before);
+    assert_eq!(flaps(), before, "{}", agent.run("events", &[]));
+    agent.process.with_its_main_thread_stopped(|| route(false));
+    route(true);
+    assert_eq!(flaps(), before + 1, "{}", agent.run("events", &[]));
 }

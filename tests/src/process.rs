@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use crate::wait::{LONG, wait_until};
@@ -55,6 +57,21 @@ impl Process {
         if self.ended().is_none() {
             kill(Pid::from_raw(self.pid()), signal).expect("send a signal to a child");
         }
+    }
+
+    /// Stops its main thread alone, as a loop that hangs would be, while `meanwhile` runs; its other threads go on.
+    ///
+    /// # Panics
+    /// When it cannot be traced.
+    pub fn with_its_main_thread_stopped<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+        let thread = Pid::from_raw(self.pid());
+        ptrace::seize(thread, ptrace::Options::empty()).expect("trace a child");
+        ptrace::interrupt(thread).expect("interrupt a thread");
+        waitpid(thread, Some(WaitPidFlag::__WALL)).expect("wait for a thread");
+        // When this panics the tracing thread ends, and with it the tracing.
+        let result = meanwhile();
+        ptrace::detach(thread, None).expect("let a thread go");
+        result
     }
 
     /// How it ended, if it has.

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyvip_bfd::boundary::Path;
 use anyvip_bfd::{
-    Diagnostic, Fact as BfdFact, Hops, Role, SessionConfig, SessionName, State, StateChanged, Wish,
+    Authentication, Diagnostic, Fact as BfdFact, Hops, Role, Secret, SessionConfig, SessionName, State,
+    StateChanged, Wish,
 };
 use anyvip_bgp::PeerName;
 use anyvip_machine::Time;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::Agent;
 use crate::boundary::{Action, Fact, Reason, ServiceName};
-use crate::config::Bfd;
+use crate::config::{Bfd, BfdAuthentication, Config};
 use crate::status::{BfdStatus, PeerStatus, VipPeerStatus};
 
 /// How long a wish counts without being renewed. A main loop that stands still for two seconds flaps nothing; one that stands
@@ -80,7 +81,34 @@ fn session(
         desired_min_tx: bfd.interval,
         required_min_rx: bfd.interval,
         multiplier: bfd.multiplier,
-        authentication: None,
+        authentication: bfd.authentication.as_ref().map(|how| Authentication {
+            kind: how.kind,
+            key_id: how.key_id,
+            // The driver puts it in: a key is in no configuration, recording or state.
+            key: Secret::new(""),
+        }),
+    }
+}
+
+impl Config {
+    /// The files with the keys of BFD sessions, each with the path of the key that names it.
+    pub fn bfd_keys(&self) -> BTreeMap<SessionName, (String, &BfdAuthentication)> {
+        let guards = self.bgp.bfd.iter().filter_map(|(name, bfd)| {
+            let remote = &self.bgp.peers.get(name)?.remote;
+            let session = session_name(remote.address, remote.interface.as_deref());
+            Some((session, format!("bgp.peer.{name}.bfd.key_file"), bfd))
+        });
+        let statics = self.statics.iter().map(|(name, peer)| {
+            let session = session_name(peer.address, peer.interface.as_deref());
+            (session, format!("static.peer.{name}.key_file"), &peer.bfd)
+        });
+        let mut keys = BTreeMap::new();
+        for (session, path, bfd) in guards.chain(statics) {
+            if let Some(authentication) = &bfd.authentication {
+                keys.entry(session).or_insert((path, authentication));
+            }
+        }
+        keys
     }
 }
 

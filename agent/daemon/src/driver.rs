@@ -22,7 +22,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use crate::bfd::Bfd;
 use crate::control::api::{Ask, Operation};
 use crate::journal::Journal;
-use crate::keys::Protections;
+use crate::keys::Keys;
 use crate::latency::{Latency, holds_update};
 use crate::probes::{Finished, Names, Probes, Request};
 use crate::recorder::Recorder;
@@ -49,7 +49,7 @@ pub(crate) struct Parts {
     pub(crate) config_path: PathBuf,
     /// For the router id that a reload keeps, and the TTL of accepted connections.
     pub(crate) config: Config,
-    pub(crate) protections: Protections,
+    pub(crate) keys: Keys,
 }
 
 /// See the module's text.
@@ -78,6 +78,7 @@ pub(crate) struct Driver {
     listening: Listening,
     view: KernelView,
     config: Config,
+    keys: Keys,
     systemd: systemd::Notifier,
     recorder: Option<Recorder>,
     exit: Option<u8>,
@@ -128,11 +129,12 @@ impl Driver {
             listening: Listening::default(),
             view: parts.view,
             config: parts.config,
+            keys: Keys::default(),
             systemd: systemd::Notifier::from_environment(),
             recorder: None,
             exit: None,
         };
-        driver.protect(parts.protections);
+        driver.unlock(parts.keys);
         driver
     }
 
@@ -283,10 +285,12 @@ impl Driver {
     }
 
     /// Before anything connects or listens, and again with each reload.
-    fn protect(&mut self, protections: Protections) {
+    fn unlock(&mut self, mut keys: Keys) {
+        let protections = std::mem::take(&mut keys.protections);
         for failure in self.connections.protect(protections).err().into_iter().flatten() {
             self.record(&Fact::PeerNotice { peer: None, text: failure.to_string() });
         }
+        self.keys = keys;
     }
 
     /// Who connects to us is known by address only once the connection stands.
@@ -334,9 +338,9 @@ impl Driver {
     }
 
     fn reload(&mut self, request: RequestId, loaded: reload::Loaded) {
-        let config = loaded.map(|(config, protections)| {
+        let config = loaded.map(|(config, keys)| {
             self.config = (*config).clone();
-            self.protect(protections);
+            self.unlock(keys);
             config
         });
         self.take(Instant::now(), Event::Operator { request, command: Command::Reload { config } });
@@ -385,7 +389,8 @@ impl Driver {
                 self.state.write(generation, state, &self.outcomes_sender);
             }
             Action::Bgp(action) => self.speak(received, action),
-            Action::BfdWanted { sessions, lease } => {
+            Action::BfdWanted { mut sessions, lease } => {
+                self.keys.unlock(&mut sessions);
                 if let Some(text) = self.bfd.want(sessions, lease) {
                     self.record(&Fact::PeerNotice { peer: None, text });
                 }

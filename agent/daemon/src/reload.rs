@@ -10,11 +10,11 @@ use anyvip_core::config::HostFacts;
 use tokio::task::JoinHandle;
 
 use crate::configuration;
-use crate::keys::{self, Protections};
+use crate::keys::{self, Keys};
 use crate::render;
 
 /// What came out: the configuration, or what `validate` prints.
-pub(crate) type Loaded = Result<(Box<Config>, Protections), String>;
+pub(crate) type Loaded = Result<(Box<Config>, Keys), String>;
 
 /// Readings under way and waiting.
 #[derive(Debug)]
@@ -64,8 +64,8 @@ fn read(path: &std::path::Path, facts: &HostFacts) -> Loaded {
             if !loaded.warnings.is_empty() {
                 tracing::warn!("{}", render::render(&loaded.warnings, &sources, false));
             }
-            let protections = keys::read(&loaded.config).map_err(|complaint| complaint.to_string())?;
-            Ok((Box::new(loaded.config), protections))
+            let keys = keys::read(&loaded.config).map_err(|complaint| complaint.to_string())?;
+            Ok((Box::new(loaded.config), keys))
         }
         Err(complaint) => Err(complaint.to_string()),
     }

@@ -127,7 +127,7 @@ pub(crate) async fn prepare(
     let mut config = configured(&paths.config, &kernel_side.view, &stored)?;
     adjust(&mut config);
     crate::capabilities::check(&config)?;
-    let protections = keys::read(&config)?;
+    let keys = keys::read(&config)?;
     let alone = Alone::ensure(&paths.state_dir)?;
     // Only now nobody else writes it.
     let stored = state::read(&paths.state_dir);
@@ -158,7 +158,7 @@ pub(crate) async fn prepare(
         asks,
         config_path: paths.config.clone(),
         config,
-        protections,
+        keys,
     });
     Ok(Prepared { driver, alone })
 }

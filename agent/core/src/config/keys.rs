@@ -13,8 +13,8 @@ use super::read::{Leaf, Nesting, Read, Reader};
 use super::values::{Asn, ConfigVersion, HoldTime, Int, OneOrMany, Wait};
 use super::web::{HeaderTable, StatusRange, UrlPath, WebAddress};
 use super::words::{
-    BfdWord, CheckTarget, CheckWords, CommunityWord, FamilyWord, Method, OnErrorWord, OnFailureWord,
-    ReturnPathWord, RoleWord,
+    BfdAuthenticationWord, BfdWord, CheckTarget, CheckWords, CommunityWord, FamilyWord, Method, OnErrorWord,
+    OnFailureWord, ReturnPathWord, RoleWord,
 };
 
 /// What a changed key does to what is announced.
@@ -229,11 +229,15 @@ section! {
         strict: bool, Live, "false", "Whether the VIPs are told to the peer only while BFD is Up.";
         min_ttl: Int<1, 255>, Live, "256 - `ttl` where `ttl` is more than 1, else none: the peer is on the link",
             "Makes it a multihop session (RFC 5883): the least TTL that the peer's packets may arrive with.";
+        authentication: BfdAuthenticationWord, Live, "none", "How packets of both ends prove who sent them (RFC 5880 §6.7); needs `key_file`.";
+        key_id: Int<0, 255>, Live, "1", "Number of the key; both ends need the same.";
+        key_file: AbsolutePath, Live, "none",
+            "File whose first line is the key: 1 to 16 octets, for SHA1 to 20. A reload reads it again.";
     }
-    later { "authentication", "passive", "echo", "password" }
+    later { "passive", "echo" }
     instead {
         "transmit_interval" => "write interval", "receive_interval" => "write interval", "detect_multiplier" => "write multiplier",
-        "multihop" => "write min_ttl"
+        "multihop" => "write min_ttl", "password" => "write key_file: keys do not belong into this file"
     }
 }
 
@@ -255,9 +259,16 @@ section! {
         multiplier: Int<1, 255>, Live, "3", "After how many missing packets the path is down.";
         min_ttl: Int<1, 255>, Live, "none: the router is on the link",
             "Makes it a multihop session (RFC 5883): the least TTL that the router's packets may arrive with.";
+        authentication: BfdAuthenticationWord, Live, "none", "How packets of both ends prove who sent them (RFC 5880 §6.7); needs `key_file`.";
+        key_id: Int<0, 255>, Live, "1", "Number of the key; both ends need the same.";
+        key_file: AbsolutePath, Live, "none",
+            "File whose first line is the key: 1 to 16 octets, for SHA1 to 20. A reload reads it again.";
     }
-    later { "authentication", "passive" }
-    instead { "asn" => "a static peer speaks no BGP", "service" => "write static = [\"NAME\"] in [service.NAME]" }
+    later { "passive" }
+    instead {
+        "asn" => "a static peer speaks no BGP", "password" => "write key_file: keys do not belong into this file",
+        "service" => "write static = [\"NAME\"] in [service.NAME]"
+    }
 }
 
 section! {

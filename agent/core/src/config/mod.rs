@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyvip_bfd::AuthenticationKind;
 use anyvip_bgp::{PeerConfig, PeerName};
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +103,7 @@ impl Bgp {
 }
 
 /// `[bgp.peer.NAME] bfd`, and the same keys of `[static.peer.NAME]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bfd {
     /// Between packets, both ways.
     pub interval: Duration,
@@ -112,6 +113,16 @@ pub struct Bfd {
     pub strict: bool,
     /// Set for a peer behind other routers: the least TTL that its packets may arrive with.
     pub min_ttl: Option<u8>,
+    pub authentication: Option<BfdAuthentication>,
+}
+
+/// How BFD packets are authenticated. The key itself is not part of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BfdAuthentication {
+    pub kind: AuthenticationKind,
+    pub key_id: u8,
+    /// Its first line is the key.
+    pub key_file: PathBuf,
 }
 
 /// `[static.peer.NAME]`.

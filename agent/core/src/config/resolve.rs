@@ -9,7 +9,7 @@ use anyvip_bgp::{Endpoint, PeerConfig, PeerName, Receive, SessionOptions, Transp
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::addresses::unusable;
+use super::addresses::{AbsolutePath, unusable};
 use super::announce::announced;
 use super::diagnostic::{At, Diagnostic, Place, Severity, Source, error, sort};
 use super::document::join;
@@ -18,8 +18,11 @@ use super::keys::{
 };
 use super::read::{Leaf, Written, read};
 use super::validate::validate;
-use super::words::{BfdWord, CheckWords};
-use super::{Bfd, Bgp, Check, Config, Host, OnError, OnFailure, ReturnPath, Service, StaticPeer};
+use super::values::Int;
+use super::words::{BfdAuthenticationWord, BfdWord, CheckWords};
+use super::{
+    Bfd, BfdAuthentication, Bgp, Check, Config, Host, OnError, OnFailure, ReturnPath, Service, StaticPeer,
+};
 use crate::boundary::{CheckName, ServiceName};
 
 /// How long a drained service is told as draining where something is written about that.
@@ -382,7 +385,18 @@ fn peer_bfd(written: &WrittenBfd, ttl: Option<u8>) -> Bfd {
         multiplier: written.multiplier.value().map_or(BFD_MULTIPLIER, |count| count.u8()),
         strict: written.strict.value().copied().unwrap_or(false),
         min_ttl: written.min_ttl.value().map(|ttl| ttl.u8()).or(far),
+        authentication: authentication(&written.authentication, &written.key_id, &written.key_file),
     }
+}
+
+fn authentication(
+    kind: &Leaf<BfdAuthenticationWord>,
+    key_id: &Leaf<Int<0, 255>>,
+    key_file: &Leaf<AbsolutePath>,
+) -> Option<BfdAuthentication> {
+    let key_id = key_id.value().map_or(1, |id| id.u8());
+    // Validation has named one without the other.
+    Some(BfdAuthentication { kind: kind.value()?.0, key_id, key_file: key_file.value()?.0.clone() })
 }
 
 /// The static peers whose address is known (validation has named the others).
@@ -395,6 +409,7 @@ fn statics(written: &Written) -> BTreeMap<PeerName, StaticPeer> {
             multiplier: peer.multiplier.value().map_or(BFD_MULTIPLIER, |count| count.u8()),
             strict: false,
             min_ttl: peer.min_ttl.value().map(|ttl| ttl.u8()),
+            authentication: authentication(&peer.authentication, &peer.key_id, &peer.key_file),
         };
         let interface = peer.interface.value().map(|name| name.0.clone());
         Some((PeerName(name.clone()), StaticPeer { address: peer.address.value()?.0, interface, bfd }))

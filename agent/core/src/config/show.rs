@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use anyvip_bfd::AuthenticationKind;
 use anyvip_bgp::PeerConfig;
 use toml::{Table, Value};
 
 use super::values::format_duration;
 use super::{
-    Announce, Attributes, Bfd, Bgp, Check, CheckKind, Communities, Config, Host, HttpCheck, HttpMethod,
-    Layers, OnError, OnFailure, ReturnPath, Secret, Service, StaticPeer, TcpCheck,
+    Announce, Attributes, Bfd, BfdAuthentication, Bgp, Check, CheckKind, Communities, Config, Host,
+    HttpCheck, HttpMethod, Layers, OnError, OnFailure, ReturnPath, Secret, Service, StaticPeer, TcpCheck,
 };
 
 /// The effective file: TOML that loads to this same configuration on any host.
@@ -114,7 +115,22 @@ fn bfd(bfd: &Bfd) -> Table {
     set(&mut table, "interval", format_duration(bfd.interval));
     set(&mut table, "multiplier", i64::from(bfd.multiplier));
     set_some(&mut table, "min_ttl", bfd.min_ttl.map(i64::from));
+    if let Some(BfdAuthentication { kind, key_id, key_file }) = &bfd.authentication {
+        set(&mut table, "authentication", kind_of_key(*kind));
+        set(&mut table, "key_id", i64::from(*key_id));
+        set(&mut table, "key_file", key_file.display().to_string());
+    }
     table
+}
+
+fn kind_of_key(kind: AuthenticationKind) -> &'static str {
+    match kind {
+        AuthenticationKind::SimplePassword => "simple",
+        AuthenticationKind::KeyedMd5 => "keyed-md5",
+        AuthenticationKind::MeticulousKeyedMd5 => "meticulous-keyed-md5",
+        AuthenticationKind::KeyedSha1 => "keyed-sha1",
+        AuthenticationKind::MeticulousKeyedSha1 => "meticulous-keyed-sha1",
+    }
 }
 
 fn peer(peer: &PeerConfig, watched: Option<&Bfd>) -> Table {

@@ -229,13 +229,16 @@ connect_retry = "2m" #?
 [bgp.peer.tor1]
 address = "10.0.1.1"
 ttl = 3 #?
-bfd = { interval = "50ms", multiplier = 5, strict = true, min_ttl = 250 } #?
+bfd = { interval = "50ms", multiplier = 5, strict = true, min_ttl = 250, authentication = "keyed-sha1", key_id = 7, key_file = "/k" } #?
 [static.peer.rtr]
 address = "10.0.2.1"
 interface = "eth1" #?
 interval = "10ms" #?
 multiplier = 10 #?
 min_ttl = 254 #?
+authentication = "simple"
+key_id = 0 #?
+key_file = "/etc/anyvip/bfd.key"
 [bgp.peer."tor.2"]
 address = "2001:db8::1"
 asn = 65011 #?

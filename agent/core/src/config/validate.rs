@@ -7,9 +7,10 @@ use super::diagnostic::{At, Diagnostic, Place, Source, did_you_mean, error};
 use super::document::join;
 use super::keys::{WrittenBgp, WrittenFile, WrittenPeer, WrittenService};
 use super::read::{Leaf, Written};
-use super::words::{BfdWord, CheckWords};
+use super::words::CheckWords;
 
 mod announce;
+mod bfd;
 
 /// Everything that is wrong with what is written, whatever the host. What `read` found is not repeated.
 #[must_use]
@@ -17,6 +18,7 @@ pub fn validate(written: &Written) -> Vec<Diagnostic> {
     let mut validator = Validator { sources: &written.sources, file: &written.file, diagnostics: Vec::new() };
     validator.bgp();
     validator.statics();
+    validator.bfd_authentication();
     validator.services();
     validator.vips();
     validator.prefixes();
@@ -174,100 +176,6 @@ impl<'a> Validator<'a> {
                 self.error(&families.place, format!("{path}.families"), "empty: nothing could be told")
                     .help(help),
             );
-        }
-    }
-
-    /// One BFD session carries one health.
-    fn statics(&mut self) {
-        let file = self.file;
-        let Some(section) = file.r#static.given() else { return };
-        let known = names(&section.value.peer);
-        if known.is_empty() && !matches!(section.value.peer, Leaf::Bad) {
-            let help = "write [static.peer.NAME] with address = \"…\"";
-            self.push(
-                self.error(&section.place, "static.peer", "there is no static peer").help(help).absent(),
-            );
-        }
-        let no_defaults = WrittenPeer::default();
-        let mut guarded: BTreeMap<IpAddr, &Place> = BTreeMap::new();
-        if let Some(bgp) = file.bgp.value() {
-            let defaults = bgp.defaults.value().unwrap_or(&no_defaults);
-            for (_, peer) in tables(&bgp.peer) {
-                let address = peer.value.address.or(&defaults.address).given();
-                if let Some((address, BfdWord::On(_))) = address.zip(peer.value.bfd.or(&defaults.bfd).value())
-                {
-                    guarded.insert(address.value.0, &address.place);
-                }
-            }
-        }
-        let mut seen: BTreeMap<(IpAddr, Option<&str>), &Place> = BTreeMap::new();
-        for (name, peer) in tables(&section.value.peer) {
-            let path = join("static.peer", name);
-            let Some(address) = peer.value.address.given() else {
-                if peer.value.address.is_absent() {
-                    let help = "write address = \"…\", the address of the router";
-                    self.push(
-                        self.error(&peer.place, format!("{path}.address"), "missing").help(help).absent(),
-                    );
-                }
-                continue;
-            };
-            let interface = peer.value.interface.value().map(|name| name.0.as_str());
-            let key = format!("{path}.address");
-            if let Some(first) = seen.insert((address.value.0, interface), &address.place) {
-                let message = format!("another static peer has {} already", address.value.0);
-                self.push(self.error(&address.place, key, message).related(self.sources, first, "first").help(
-                    "one BFD session carries one health: services behind the same router address must be one service",
-                ));
-            } else if let Some(first) = guarded.get(&address.value.0) {
-                let message = format!("{} is a BGP peer with bfd already", address.value.0);
-                self.push(
-                    self.error(&address.place, key, message)
-                        .related(self.sources, first, "BGP peer")
-                        .help("one BFD session carries one health: remove bfd there, or this static peer"),
-                );
-            }
-            let link_local =
-                matches!(address.value.0, IpAddr::V6(address) if address.is_unicast_link_local());
-            if link_local && peer.value.interface.is_absent() {
-                let help = "write interface = \"…\", the interface towards the router";
-                let message = "missing for a link-local address";
-                self.push(self.error(&peer.place, format!("{path}.interface"), message).help(help).absent());
-            }
-        }
-        let mut followed: BTreeMap<&str, &Place> = BTreeMap::new();
-        for (name, service) in tables(&file.service) {
-            let key = format!("{}.static", join("service", name));
-            for named in service.value.r#static.value().into_iter().flatten() {
-                if let Some(first) = followed.insert(&named.value, &named.place) {
-                    let message = format!("static peer {:?} follows another service already", named.value);
-                    self.push(self.error(&named.place, key.clone(), message).related(self.sources, first, "first").help(
-                        "one BFD session carries one health: make them one service with all their VIPs",
-                    ));
-                }
-            }
-        }
-        let unread = matches!(file.service, Leaf::Bad)
-            || file
-                .service
-                .value()
-                .is_some_and(|services| services.values().any(|one| one.given().is_none()));
-        for (name, peer) in
-            tables(&section.value.peer).filter(|(name, _)| !followed.contains_key(name.as_str()))
-        {
-            if !unread {
-                let help = format!("write static = [{name:?}] in a service, or remove it");
-                self.push(
-                    self.error(
-                        &peer.place,
-                        join("static.peer", name),
-                        "no service is followed by this router",
-                    )
-                    .help(help)
-                    .warning()
-                    .absent(),
-                );
-            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Keys that take words: closed sets, names of checks, communities.
 
+use anyvip_bfd::AuthenticationKind;
 use anyvip_bgp::wire::{Community, ExtendedCommunity, Family, LargeCommunity, Role};
 use serde_json::{Value as Json, json};
 
@@ -63,6 +64,12 @@ words! {
     RoleWord(Role) {
         "customer" => Role::Customer, "peer" => Role::Peer, "provider" => Role::Provider, "rs" => Role::Rs,
         "rs-client" => Role::RsClient,
+    }
+    /// RFC 5880 §6.7.
+    BfdAuthenticationWord(AuthenticationKind) {
+        "simple" => AuthenticationKind::SimplePassword, "keyed-md5" => AuthenticationKind::KeyedMd5,
+        "meticulous-keyed-md5" => AuthenticationKind::MeticulousKeyedMd5, "keyed-sha1" => AuthenticationKind::KeyedSha1,
+        "meticulous-keyed-sha1" => AuthenticationKind::MeticulousKeyedSha1,
     }
     /// Whether a check is made per VIP.
     CheckTarget(bool) { "vip" => true, "service" => false }

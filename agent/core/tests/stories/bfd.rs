@@ -10,7 +10,13 @@ use anyvip_core::*;
 use crate::world::*;
 
 const VIP: &str = "192.0.2.80";
-const GUARD: Bfd = Bfd { interval: Duration::from_millis(300), multiplier: 3, strict: false, min_ttl: None };
+const GUARD: Bfd = Bfd {
+    interval: Duration::from_millis(300),
+    multiplier: 3,
+    strict: false,
+    min_ttl: None,
+    authentication: None,
+};
 
 fn guarded(strict: bool) -> World {
     let mut config = config();
