@@ -82,6 +82,11 @@ fn render(status: &Status, color: bool) -> String {
     text.push('\n');
     text.push_str(&terminal::heading("Peers", color));
     text.push_str(&peers(&status.peers).render(color));
+    if status.peers.iter().any(|peer| peer.bfd.is_some()) {
+        text.push('\n');
+        text.push_str(&terminal::heading("BFD", color));
+        text.push_str(&paths(&status.peers).render(color));
+    }
     let why = not_announced(status);
     if !why.is_empty() {
         text.push('\n');
@@ -208,7 +213,8 @@ fn last_result(check: &CheckStatus) -> String {
 fn peers(peers: &[PeerStatus]) -> Table {
     let mut table = Table::new(&["peer", "address", "session", "for", "told", "last error"]);
     for peer in peers {
-        let up = peer.state == "Established";
+        // A static peer has no session but that of BFD.
+        let up = ["Established", "Up"].contains(&peer.state.as_str());
         let told: Vec<String> = peer.advertised.iter().map(ToString::to_string).collect();
         table.row([
             (peer.name.clone(), Tone::Plain),
@@ -217,6 +223,24 @@ fn peers(peers: &[PeerStatus]) -> Table {
             (wording::for_ms(peer.for_ms), Tone::Plain),
             (if told.is_empty() { "nothing".to_owned() } else { told.join(", ") }, Tone::Plain),
             (last_word(peer), Tone::Plain),
+        ]);
+    }
+    table
+}
+
+/// The paths that BFD watches.
+fn paths(peers: &[PeerStatus]) -> Table {
+    let mut table = Table::new(&["peer", "state", "for", "packet every", "dead after", "last word"]);
+    for (peer, bfd) in peers.iter().filter_map(|peer| Some((peer, peer.bfd.as_ref()?))) {
+        let time = |micros: Option<u64>| micros.map_or_else(|| "-".to_owned(), wording::micros);
+        let last = bfd.trouble.as_ref().or(bfd.last_down.as_ref());
+        table.row([
+            (peer.name.clone(), Tone::Plain),
+            (bfd.state.clone(), if bfd.state == "Up" { Tone::Good } else { Tone::Bad }),
+            (wording::for_ms(bfd.for_ms), Tone::Plain),
+            (time(bfd.transmit_us), Tone::Plain),
+            (time(bfd.detection_us), Tone::Plain),
+            (last.cloned().unwrap_or_else(|| "-".to_owned()), Tone::Plain),
         ]);
     }
     table

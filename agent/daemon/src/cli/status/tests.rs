@@ -1,4 +1,6 @@
-use anyvip_core::status::{AttributesStatus, DrainStatus, Histogram, LastResult, VipPeerStatus, Warning};
+use anyvip_core::status::{
+    AttributesStatus, BfdStatus, DrainStatus, Histogram, LastResult, VipPeerStatus, Warning,
+};
 
 use super::*;
 
@@ -53,6 +55,19 @@ fn session(name: &str, address: &str, state: &str, told: &[&str], last_error: Op
         last_error_for_ms: last_error.map(|_| 5_000),
         sessions_lost: 0,
     }
+}
+
+/// BFD is up with this detection time, or down because of this.
+fn watched(peer: PeerStatus, path: Result<u64, &str>) -> PeerStatus {
+    let bfd = BfdStatus {
+        state: if path.is_ok() { "Up" } else { "Down" }.to_owned(),
+        for_ms: 61_000,
+        transmit_us: path.ok().map(|detection| detection / 3),
+        detection_us: path.ok(),
+        last_down: None,
+        trouble: path.err().map(str::to_owned),
+    };
+    PeerStatus { bfd: Some(bfd), ..peer }
 }
 
 /// One service up at one of two peers, one down, one drained.
@@ -115,8 +130,14 @@ fn mixed() -> Status {
             ),
         ],
         peers: vec![
-            session("tor1", "10.0.1.1", "Established", &["192.0.2.53/32", "2001:db8::53/128"], None),
-            session("tor2", "10.0.2.1", "Active", &[], Some("connection refused")),
+            watched(
+                session("tor1", "10.0.1.1", "Established", &["192.0.2.53/32", "2001:db8::53/128"], None),
+                Ok(150_000),
+            ),
+            watched(
+                session("tor2", "10.0.2.1", "Active", &[], Some("connection refused")),
+                Err("a packet was refused: wrong password or key"),
+            ),
         ],
         decision_to_wire_us: Histogram::default(),
     }
