@@ -33,7 +33,7 @@ fn config(manner: &Manner) -> String {
     channel += match manner.tells {
         Tells::Nothing => "export none;",
         Tells::AllPaths => "export all; add paths tx;",
-        Tells::Default => "export filter { if net ~ [ 0.0.0.0/0, ::/0 ] then accept; reject; };",
+        Tells::Default => "export where net.len = 0;",
     };
     let extended = if manner.extended_next_hop { " extended next hop on;" } else { "" };
     let graceful = "import filter { if (65535, 0) ~ bgp_community then bgp_local_pref = 0; accept; };";

@@ -1,7 +1,7 @@
 //! Every feature of the matrix: its row of `docs/interop.md`, and the story that shows it with any router.
 
 use crate::router::Router;
-use crate::{bfd, policy, protection, stories};
+use crate::{bfd, heard, policy, protection, stories};
 
 macro_rules! features {
     ( $( $part:literal { $( $name:ident $row:literal => $module:ident :: $story:ident ; )* } )* ) => {
@@ -76,6 +76,10 @@ features! {
         LocalPref "LOCAL_PREF, internal session" => policy::local_pref_is_told_to_an_internal_router;
         GracefulShutdown "GRACEFUL_SHUTDOWN while draining, honoured (RFC 8326)" => policy::graceful_shutdown_is_honoured_while_draining;
         Weights "link bandwidth becomes kernel weights, 25 to 75" => policy::weights_become_those_of_the_kernel;
+    }
+    "What the router tells us" {
+        OtherOrigins "others at the same VIP are counted, by add-path (RFC 7911): `other_origins`" => heard::others_at_the_same_address_are_counted;
+        InstallDefault "default route heard, installed, gone with the session (`install_default`)" => heard::a_default_route_is_taken_where_wanted_and_goes_with_the_session;
     }
     "BFD" {
         BfdSessions "single hop IPv4 and IPv6, multihop: each end finds the other frozen (RFC 5880, 5881, 5883)" => bfd::each_end_finds_the_other_frozen;

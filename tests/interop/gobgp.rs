@@ -6,7 +6,7 @@ use crate::features::Feature;
 use crate::router::{Manner, Router, Tells, Told, spaced};
 
 /// Dynamic neighbours, which it takes back at once; static ones (which it takes back after 4 s) only where it must be: no key and
-/// no call without.
+/// no call without, and add-path is not offered to dynamic ones.
 fn config(manner: &Manner) -> String {
     let mut text = format!(
         "[global.config]\nas = {}\nrouter-id = \"10.9.0.1\"\n[global.use-multiple-paths.config]\nenabled = true\n",
@@ -37,7 +37,8 @@ fn config(manner: &Manner) -> String {
         true => format!("[{owner}.ttl-security.config]\nenabled = true\nttl-min = 255\n"),
         false => String::new(),
     };
-    if manner.calls || manner.key.is_some() || manner.ttl_security {
+    let all_paths = manner.tells == Tells::AllPaths;
+    if manner.calls || manner.key.is_some() || manner.ttl_security || all_paths {
         for n in 1..=3 {
             for address in [format!("10.1.{n}.2"), format!("fd00:1:{n}::2")] {
                 if manner.calls && address != "10.1.1.2" {

@@ -22,6 +22,7 @@ mod exabgp;
 mod features;
 mod frr;
 mod gobgp;
+mod heard;
 mod openbgpd;
 mod page;
 mod policy;

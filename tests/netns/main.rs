@@ -5,6 +5,7 @@
 mod capabilities;
 mod disk;
 mod guard;
+mod heard;
 mod log;
 mod operator;
 mod peers;

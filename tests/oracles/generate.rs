@@ -18,6 +18,7 @@ fn codec() -> impl Strategy<Value = Codec> {
         four_octet_as,
         families: [Family::Ipv4, Family::Ipv6].into(),
         extended_next_hop: [Family::Ipv4].into(),
+        ..Codec::before_open()
     })
 }
 

@@ -90,6 +90,20 @@ impl Fabric {
         monitor
     }
 
+    /// Starts `ip monitor route` in a namespace.
+    pub fn watch_routes(&self, namespace: &Namespace) -> Process {
+        let name = format!("routes-{}", namespace.name());
+        let log = self.lab.scratch().path().join(&name);
+        let monitor = Process::start(&name, namespace.command("ip").args(["monitor", "route"]), &log);
+        // It says nothing when it is ready; a route that comes and goes does.
+        crate::wait_until(crate::LONG, || {
+            namespace.ip("route add 127.9.9.8/32 dev lo");
+            namespace.ip("route del 127.9.9.8/32 dev lo");
+            if monitor.output().contains("127.9.9.8") { Ok(()) } else { Err("no monitor".to_owned()) }
+        });
+        monitor
+    }
+
     /// Which host answers at the address, seen from the client; `None` when nobody does.
     pub fn answer(&self, from: &Namespace, address: &str) -> Option<String> {
         Service::ask(&self.lab, from, address, SERVICE_PORT)

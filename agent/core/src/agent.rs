@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyvip_bgp::{PeerName, PeerState, Speaker, SpeakerConfig};
+use anyvip_bgp::wire::Family;
+use anyvip_bgp::{PeerName, PeerState, Receive, Speaker, SpeakerConfig};
 use anyvip_machine::{Seed, Time};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use crate::boundary::{
 use crate::checks::Checks;
 use crate::config::Config;
 use crate::crash_loop::CrashLoop;
+use crate::default_route::{DefaultRoutes, everywhere};
 use crate::drain::{AdminState, Ordered};
 use crate::guard::ArpGuard;
 use crate::kernel::KernelView;
@@ -52,6 +54,8 @@ pub struct Agent {
     pub(crate) checks: Checks,
     pub(crate) guard: ArpGuard,
     pub(crate) vips: Vips,
+    /// Heard from routers, where that is asked for.
+    pub(crate) defaults: DefaultRoutes,
     pub(crate) peers: Peers,
     notices: Notices,
     pub(crate) services: Services,
@@ -106,6 +110,7 @@ impl Agent {
             checks: Checks::new(seed.child("checks")),
             guard: ArpGuard::new(&boot_id, &stored.arp),
             vips: Vips::new(&boot_id, &stored.owned),
+            defaults: DefaultRoutes::default(),
             peers: Peers::default(),
             notices: Notices::default(),
             services: Services::default(),
@@ -152,9 +157,10 @@ impl Agent {
                 }
             }
             Event::KernelDone { request, result } => {
-                let (guard, vips, mut asks) = self.kernel_side(now, &mut out);
-                let known =
-                    guard.answered(request, &result, &mut asks) || vips.answered(request, &result, &mut asks);
+                let (guard, vips, defaults, mut asks) = self.kernel_side(now, &mut out);
+                let known = guard.answered(request, &result, &mut asks)
+                    || vips.answered(request, &result, &mut asks)
+                    || defaults.answered(request, &result, &mut asks);
                 self.touched |= known;
             }
             Event::Persisted { generation, result } => {
@@ -197,6 +203,7 @@ impl Agent {
         let rare = [
             self.guard.deadline(),
             self.vips.deadline(),
+            self.defaults.deadline(),
             self.store.deadline(),
             self.crash_loop.deadline(),
             self.admin.deadline(),
@@ -253,11 +260,20 @@ impl Agent {
     }
 
     pub(crate) fn speaker_config(&self) -> SpeakerConfig {
-        SpeakerConfig {
-            asn: self.config.bgp.asn,
-            router_id: self.config.router_id,
-            peers: self.config.bgp.peers.clone(),
+        let mut peers = self.config.bgp.peers.clone();
+        for (name, peer) in &mut peers {
+            peer.receive = Receive::Only(self.listened_for(name));
         }
+        SpeakerConfig { asn: self.config.bgp.asn, router_id: self.config.router_id, peers }
+    }
+
+    /// What a peer is listened to about: what it is told of our services, and where the rest of the world is, if that is asked for.
+    fn listened_for(&self, peer: &PeerName) -> BTreeSet<IpNet> {
+        let told = self.config.services.values().filter(|service| service.peers.contains(peer));
+        let routes =
+            told.flat_map(|service| service.vips.iter().flat_map(|vip| service.announce.routes(*vip)));
+        let defaults = [Family::Ipv4, Family::Ipv6].into_iter().filter(|_| self.config.bgp.install_default);
+        routes.chain(defaults.map(everywhere)).collect()
     }
 
     pub(crate) fn peer_addresses(&self) -> BTreeSet<IpAddr> {
@@ -273,22 +289,24 @@ impl Agent {
         };
         self.guard.configure(self.config.host.uplinks.clone(), self.peer_addresses());
         self.vips.configure(&self.config.host.vip_interface, &wanted);
+        self.defaults.configure(self.config.bgp.install_default);
     }
 
     fn kernel_side<'a>(
         &'a mut self,
         now: Time,
         out: &'a mut Vec<Action>,
-    ) -> (&'a mut ArpGuard, &'a mut Vips, Asks<'a>) {
+    ) -> (&'a mut ArpGuard, &'a mut Vips, &'a mut DefaultRoutes, Asks<'a>) {
         let asks = Asks { now, store: &mut self.store, next_request: &mut self.next_request, out };
-        (&mut self.guard, &mut self.vips, asks)
+        (&mut self.guard, &mut self.vips, &mut self.defaults, asks)
     }
 
     /// Takes in the current view.
     pub(crate) fn look(&mut self, now: Time, first: bool, out: &mut Vec<Action>) {
         let Some(view) = self.view.take() else { return };
         let before: BTreeMap<IpAddr, bool> = self.vips.iter().map(|(a, vip)| (*a, vip.present)).collect();
-        let (guard, vips, mut asks) = self.kernel_side(now, out);
+        let (guard, vips, defaults, mut asks) = self.kernel_side(now, out);
+        defaults.observe(&view, &mut asks);
         guard.observe(&view, &vips.addresses(), &mut asks);
         let guard = &*guard;
         vips.observe(&view, |index| guard.is_uplink(index), first, &mut asks);
@@ -324,10 +342,12 @@ impl Agent {
 
     /// Lets time act on what is at rest on a host that is well.
     fn expire_rare(&mut self, now: Time, out: &mut Vec<Action>) {
-        let (guard, vips, mut asks) = self.kernel_side(now, out);
-        if [guard.deadline(), vips.deadline()].into_iter().flatten().any(|at| at <= now) {
+        let (guard, vips, defaults, mut asks) = self.kernel_side(now, out);
+        let deadlines = [guard.deadline(), vips.deadline(), defaults.deadline()];
+        if deadlines.into_iter().flatten().any(|at| at <= now) {
             guard.expire(&mut asks);
             vips.expire(&mut asks);
+            defaults.expire(&mut asks);
             self.touched = true;
         }
         if self.store.deadline().is_some_and(|at| at <= now) {
@@ -422,8 +442,20 @@ impl Agent {
                     self.peers.advertised(&peer, &announced, &withdrawn);
                     self.touched = true;
                 }
-                // Nothing heard is used: this host cannot become transit.
-                Bgp::RoutesChanged { .. } => {}
+                // Nothing heard is told to anybody: this host cannot become transit.
+                Bgp::RoutesChanged { changes, .. } => {
+                    let default = |(prefix, _): &(IpNet, _)| prefix.prefix_len() == 0;
+                    self.touched |= changes.iter().any(default);
+                }
+                Bgp::HeardBeyondLimit { peer, heard } => {
+                    let limit = self.config.bgp.peers.get(&peer).and_then(|peer| peer.session.heard_limit);
+                    let text = format!(
+                        "it has told {heard} prefixes within a minute, more than heard_limit = {}: they are counted and dropped; \
+                         a filter on the router spares both ends the work",
+                        limit.unwrap_or_default()
+                    );
+                    out.push(Action::Record(Fact::PeerNotice { peer: Some(peer), text }));
+                }
                 Bgp::Malformed { peer, error } => {
                     if let Some(text) = self.notices.admit(now, Some(&peer), error.to_string()) {
                         out.push(Action::Record(Fact::PeerNotice { peer: Some(peer), text }));
@@ -536,6 +568,9 @@ impl Agent {
             })
         };
         self.vips.pursue(&view, self.guard.complete(), withdrawn, &mut asks);
+        let heard = self.heard_defaults(&view);
+        let (_, _, defaults, mut asks) = self.kernel_side(now, out);
+        defaults.pursue(&heard, &mut asks);
         self.view = Some(view);
     }
 

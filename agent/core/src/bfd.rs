@@ -318,6 +318,7 @@ impl Agent {
             advertised: vips.iter().filter(|_| offered).map(|vip| IpNet::from(*vip)).collect(),
             last_error: bfd.as_ref().and_then(|bfd| bfd.trouble.clone()),
             last_error_for_ms: None,
+            heard: None,
             sessions_lost: 0,
             bfd,
         }
@@ -338,6 +339,7 @@ impl Agent {
                 advertised: up,
                 reason: closed.or((!up).then_some(Reason::BfdDown)),
                 attributes: None,
+                other_origins: None,
             }
         };
         names.into_iter().flatten().map(line).collect()

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use anyvip_bgp::wire::Family;
 use anyvip_bgp::{PeerName, PeerState, RouteAttributes};
 use anyvip_machine::{Failure, Time};
 use serde::{Deserialize, Serialize};
@@ -174,6 +175,19 @@ pub enum KernelRequest {
     RemoveVip { interface: u32, address: IpAddr },
     /// Set `arp_ignore` and `arp_announce` of one interface.
     SetArp { interface: u32, ignore: u32, announce: u32 },
+    /// Make the default route of ours lead there, all ways alike; `replaces` one that is ours and there already, else there is none.
+    SetDefault { family: Family, hops: Vec<DefaultHop>, replaces: bool },
+    /// Remove the default route of ours.
+    RemoveDefault { family: Family },
+}
+
+/// One way of a default route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DefaultHop {
+    /// The router.
+    pub gateway: IpAddr,
+    /// Where the address does not say it (link-local).
+    pub interface: Option<u32>,
 }
 
 /// What an operator can ask.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use anyvip_bgp::wire::{Community, Family, LargeCommunity, NextHop};
+use anyvip_bgp::wire::{Community, Family, LargeCommunity, NextHop, ReceivedRoute};
 use anyvip_bgp::{PeerName, PeerState, RouteAttributes};
 use anyvip_machine::Time;
 use ipnet::IpNet;
@@ -17,7 +17,7 @@ use crate::gates::{Gates, PEER_GATES, PeerGates, VIP_GATES};
 use crate::guard::ArpState;
 use crate::services::VipRecord;
 use crate::status::{
-    AttributesStatus, CheckStatus, DrainStatus, Explanation, GateStatus, Histogram, LastResult,
+    AttributesStatus, CheckStatus, DrainStatus, Explanation, GateStatus, HeardStatus, Histogram, LastResult,
     PeerExplanation, PeerStatus, ServiceStatus, Status, VipExplanation, VipPeerStatus, VipStatus, Warning,
 };
 
@@ -129,6 +129,7 @@ impl Agent {
                         Verdict::Announce(attributes) => Some(attributes_status(attributes)),
                         Verdict::Withhold(_) => None,
                     },
+                    other_origins: self.other_origins(name, config, address),
                 })
                 .chain(self.static_tellings(service, reason))
                 .collect(),
@@ -139,6 +140,28 @@ impl Agent {
     fn told(&self, peer: &PeerName, service: &Service, vip: IpAddr) -> bool {
         let routes = service.announce.routes(vip);
         self.peers.get(peer).is_some_and(|peer| routes.iter().any(|route| peer.told.contains(route)))
+    }
+
+    /// How many others the peer shows us that announce the same: distinct origins (the last AS of a path, or where an internal path is
+    /// empty its next hop) of the route that it shows most ways to.
+    fn other_origins(&self, peer: &PeerName, service: &Service, vip: IpAddr) -> Option<usize> {
+        let view = self.speaker.peer(peer)?;
+        let origins = |route: IpNet| {
+            let ways = view.ways(route)?;
+            let origin = |way: &&ReceivedRoute| match way.attributes.as_path.segments.last() {
+                Some(segment) => Ok(segment.asns.last().copied()),
+                None => Err(way.next_hop),
+            };
+            Some(ways.iter().map(origin).collect::<BTreeSet<_>>().len())
+        };
+        service.announce.routes(vip).into_iter().filter_map(origins).max()
+    }
+
+    fn heard(&self, peer: &PeerName) -> Option<HeardStatus> {
+        let view = self.speaker.peer(peer)?;
+        let (prefixes, dropped) = view.heard()?;
+        let add_path = view.facts?.add_path.iter().map(ToString::to_string).collect();
+        Some(HeardStatus { prefixes, dropped, add_path })
     }
 
     fn peer(&self, now: Time, name: &PeerName) -> PeerStatus {
@@ -162,6 +185,7 @@ impl Agent {
             bfd: self.config.bgp.bfd.get(name).and_then(|_| self.bfd_status(now, name)),
             last_error: peer.and_then(|peer| Some(peer.last_error.as_ref()?.0.clone())),
             last_error_for_ms: peer.and_then(|peer| Some(ms(now, peer.last_error.as_ref()?.1))),
+            heard: self.heard(name),
             sessions_lost: peer.map_or(0, |peer| peer.losses),
         }
     }
@@ -200,6 +224,21 @@ impl Agent {
             if vip.contested() {
                 warn("vip-contested", format!("somebody keeps deleting {address}"));
             }
+        }
+        for (code, text) in self.defaults.warnings() {
+            warn(code, text);
+        }
+        for peer in self.speaker.peers().filter(|peer| peer.heard_beyond_limit()) {
+            let (heard, _) = peer.heard().unwrap_or_default();
+            let limit = peer.config.session.heard_limit.unwrap_or_default();
+            warn(
+                "heard-limit",
+                format!(
+                    "{} has told {heard} prefixes on this session, at some time more than {limit} within a minute: they are dropped, and a \
+                     filter on the router spares both ends the work",
+                    peer.name
+                ),
+            );
         }
         if self.config.host.return_path == ReturnPath::Warn
             && let Some(view) = &self.view

@@ -376,7 +376,12 @@ mod tests {
         KernelView {
             links: [(1, link("lo", settings((0, 0)))), (2, link("eth0", settings(own)))].into(),
             addresses: vec![address(2, "10.0.0.2", false), address(1, "192.0.2.1", true)],
-            routes: vec![Route { destination: "0.0.0.0/0".parse().unwrap(), metric: 0, hops: vec![hop] }],
+            routes: vec![Route {
+                destination: "0.0.0.0/0".parse().unwrap(),
+                metric: 0,
+                hops: vec![hop],
+                protocol: 0,
+            }],
             all: settings(all),
         }
     }

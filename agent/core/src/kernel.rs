@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 /// The IFA_PROTO mark of addresses that this agent put in place.
 pub const VIP_PROTOCOL: u8 = 201;
 
+/// The protocol number of routes that this agent put in place.
+pub const ROUTE_PROTOCOL: u8 = 201;
+/// Metric of default routes of ours: preferred to those of DHCP clients (100 and more) and router advertisements (1024).
+pub const DEFAULT_METRIC: u32 = 50;
+
 /// Links, addresses and those routes that matter (default routes, and routes to watched addresses).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct KernelView {
@@ -70,6 +75,9 @@ pub struct Route {
     /// Lower is preferred.
     pub metric: u32,
     pub hops: Vec<Hop>,
+    /// Who put it there (`rtm_protocol`).
+    #[serde(default)]
+    pub protocol: u8,
 }
 
 /// One next hop of a route.

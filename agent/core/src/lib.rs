@@ -37,6 +37,7 @@ pub mod boundary;
 mod checks;
 pub mod config;
 mod crash_loop;
+mod default_route;
 mod drain;
 mod explain;
 mod gates;

@@ -223,6 +223,7 @@ mod tests {
             route_refresh: true,
             enhanced_route_refresh: false,
             peer_role: None,
+            add_path: BTreeSet::new(),
         };
         peers.session_up(&name, facts);
         let peer = peers.get(&name).unwrap();

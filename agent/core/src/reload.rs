@@ -28,6 +28,7 @@ impl Agent {
         let text = summary(&self.config, &config);
         let heirs = self.heirs(&config.services);
         let former_addresses = self.peer_addresses();
+        let former_speaker = self.speaker_config();
         let former = std::mem::replace(&mut self.config, config);
         let services = std::mem::take(&mut self.config.services);
         let inherited = |service: &ServiceName, target: Target| -> HealthState {
@@ -55,8 +56,10 @@ impl Agent {
             out.push(Action::Listen { address: self.config.bgp.listen });
         }
         self.peers.configure(now, self.config.bgp.peers.keys());
-        if (&former.bgp, former.router_id) != (&self.config.bgp, self.config.router_id) {
-            self.tell_speaker(now, anyvip_bgp::Event::Configure(self.speaker_config()), out);
+        // Which services a peer is told decides also what it is listened to about.
+        let speaker = self.speaker_config();
+        if former_speaker != speaker {
+            self.tell_speaker(now, anyvip_bgp::Event::Configure(speaker), out);
         }
         if former.router_id != self.config.router_id {
             self.store.change();
@@ -94,6 +97,10 @@ fn summary(was: &Config, is: &Config) -> String {
                 parts.push(format!("{what} {word}: {}", names.join(", ")));
             }
         }
+    }
+    if was.bgp.install_default != is.bgp.install_default {
+        let word = if is.bgp.install_default { "installed" } else { "no longer installed" };
+        parts.push(format!("default routes that peers tell are {word}"));
     }
     if was.host != is.host {
         parts.push("host settings changed".to_owned());

@@ -99,6 +99,10 @@ pub struct VipPeerStatus {
     pub advertised: bool,
     pub reason: Option<Reason>,
     pub attributes: Option<AttributesStatus>,
+    /// How many other origins of the route this peer shows us; `None` where it does not show the route at all. Without add-path a
+    /// router shows its best way only.
+    #[serde(default)]
+    pub other_origins: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,9 +134,23 @@ pub struct PeerStatus {
     /// How long ago that was.
     #[serde(default)]
     pub last_error_for_ms: Option<u64>,
+    /// What it has told us on this session; `None` without one.
+    #[serde(default)]
+    pub heard: Option<HeardStatus>,
     /// Sessions that were Established and ended, since the agent started.
     #[serde(default)]
     pub sessions_lost: u64,
+}
+
+/// What a peer has told. Nothing of it but a default route (`bgp.install_default`) is ever used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeardStatus {
+    /// Announced prefixes, repetitions included.
+    pub prefixes: u64,
+    /// Those of them that are not about our VIPs, or lead back to us.
+    pub dropped: u64,
+    /// Families of which it tells all its ways.
+    pub add_path: Vec<String>,
 }
 
 /// One BFD session.

@@ -93,10 +93,13 @@ impl Agent {
                     self.cease(now, out);
                 }
             }
-            Stop::Removing { .. } if self.vips.gone() && self.guard.restored() => self.write_exit(now),
+            Stop::Removing { .. } if self.vips.gone() && self.guard.restored() && self.defaults.gone() => {
+                self.write_exit(now);
+            }
             // What was said last must be out before the process is gone.
             Stop::Writing { peers, .. }
-                if self.store.clean() && (peers.is_none() || self.speaker.is_silent()) =>
+                if self.store.clean()
+                    && (peers.is_none() || (self.speaker.is_silent() && self.defaults.gone())) =>
             {
                 self.exit(out);
             }

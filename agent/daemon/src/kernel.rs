@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use anyvip_bgp::wire::Family;
 use anyvip_core::boundary::{Event, KernelRequest, KernelRequestId};
 use anyvip_core::config::{HostFacts, InterfaceAddress};
-use anyvip_core::kernel::{Address, Hop, Ipv4Settings, KernelView, Link, Route};
+use anyvip_core::kernel::{Address, DEFAULT_METRIC, Hop, Ipv4Settings, KernelView, Link, Route};
 use anyvip_io::netlink::{self, Netlink, Snapshot};
+use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 /// The snapshot in the agent's words.
@@ -57,6 +59,7 @@ pub(crate) fn view(snapshot: Snapshot) -> KernelView {
                     .into_iter()
                     .map(|hop| Hop { gateway: hop.gateway, interface: hop.interface })
                     .collect(),
+                protocol: route.protocol,
             })
             .collect(),
         all: settings(snapshot.all),
@@ -91,6 +94,14 @@ pub(crate) fn facts(view: &KernelView, stored_router_id: Option<std::net::Ipv4Ad
     }
 }
 
+/// The prefix of everything.
+pub(crate) fn everywhere(family: Family) -> IpNet {
+    match family {
+        Family::Ipv4 => IpNet::V4(ipnet::Ipv4Net::default()),
+        Family::Ipv6 => IpNet::V6(ipnet::Ipv6Net::default()),
+    }
+}
+
 /// Carries out one request on the side; the answer is sent as an event.
 pub(crate) fn request(
     netlink: &Arc<Netlink>,
@@ -107,6 +118,13 @@ pub(crate) fn request(
             }
             KernelRequest::SetArp { interface, ignore, announce } => {
                 netlink.set_arp(interface, ignore, announce).await
+            }
+            KernelRequest::SetDefault { family, hops, replaces } => {
+                let hops: Vec<_> = hops.iter().map(|hop| (hop.gateway, hop.interface)).collect();
+                netlink.set_default_route(everywhere(family), &hops, DEFAULT_METRIC, replaces).await
+            }
+            KernelRequest::RemoveDefault { family } => {
+                netlink.remove_default_route(everywhere(family), DEFAULT_METRIC).await
             }
         };
         let _ = answers.send(Event::KernelDone { request, result });

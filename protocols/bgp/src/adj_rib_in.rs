@@ -1,7 +1,9 @@
 //! What one peer told us, as far as it was asked for (RFC 4271 §3.2).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use anyvip_machine::Time;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,43 @@ pub(crate) struct AdjRibIn {
     receive: Receive,
     asn: u32,
     routes: BTreeMap<IpNet, ReceivedRoute>,
+    /// Where the peer tells all its paths (RFC 7911): by prefix and path identifier.
+    #[serde(with = "crate::status::pairs")]
+    paths: BTreeMap<(IpNet, u32), ReceivedRoute>,
+    /// Ways to prefixes that were asked for by name, back to ourselves: not kept, but the peer does show them.
+    echoes: BTreeSet<(IpNet, Option<u32>)>,
+    pub(crate) tally: Tally,
+}
+
+/// What the peer has announced on this session.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Tally {
+    pub(crate) heard: u64,
+    pub(crate) dropped: u64,
+    /// Announced since `minute` began.
+    recent: u64,
+    minute: Time,
+    /// It was more than its limit in some minute.
+    pub(crate) beyond_limit: bool,
+}
+
+/// A router that knows more ways than this to one address is not listened to any further: what is kept stays bounded.
+const MOST_PATHS: usize = 256;
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Tally {
+    /// Counts; gives the number within this minute at the one moment when it goes beyond the limit.
+    fn count(&mut self, now: Time, learned: &Learned, limit: Option<u32>) -> Option<u64> {
+        self.heard += learned.heard;
+        self.dropped += learned.dropped;
+        if now.since(self.minute) >= MINUTE {
+            (self.minute, self.recent) = (now, 0);
+        }
+        self.recent += learned.heard;
+        let beyond = !self.beyond_limit && limit.is_some_and(|limit| self.recent > u64::from(limit));
+        self.beyond_limit |= beyond;
+        beyond.then_some(self.recent)
+    }
 }
 
 /// What an UPDATE brought.
@@ -27,12 +66,28 @@ pub(crate) struct Learned {
     pub(crate) heard: u64,
     /// Those of them that were not kept: not asked for, or with our own AS in their path.
     pub(crate) dropped: u64,
+    /// Set at the one moment of a session when the peer goes beyond its limit: how many it announced within a minute.
+    pub(crate) beyond_limit: Option<u64>,
 }
 
 impl AdjRibIn {
     /// Keeps what `receive` names; `asn` is our own.
     pub(crate) fn new(receive: Receive, asn: u32) -> AdjRibIn {
-        AdjRibIn { receive, asn, routes: BTreeMap::new() }
+        AdjRibIn {
+            receive,
+            asn,
+            routes: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            echoes: BTreeSet::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// The same as [`learn`](Self::learn), counted against a limit.
+    pub(crate) fn hear(&mut self, now: Time, update: Update, limit: Option<u32>) -> Learned {
+        let mut learned = self.learn(update);
+        learned.beyond_limit = self.tally.count(now, &learned, limit);
+        learned
     }
 
     /// Takes an UPDATE: what it withdraws, then what it announces (RFC 4271 §4.3: a prefix in both is announced).
@@ -40,6 +95,7 @@ impl AdjRibIn {
         let mut learned = Learned::default();
         let mut changes = BTreeMap::new();
         for prefix in &update.withdrawn {
+            self.echoes.remove(&(*prefix, None));
             if self.routes.remove(prefix).is_some() {
                 changes.insert(*prefix, None);
             }
@@ -51,11 +107,13 @@ impl AdjRibIn {
                 learned.heard += 1;
                 if looped || !self.receive.keeps(&prefix) {
                     learned.dropped += 1;
+                    self.echo(prefix, None, looped);
                     if self.routes.remove(&prefix).is_some() {
                         changes.insert(prefix, None);
                     }
                     continue;
                 }
+                self.echoes.remove(&(prefix, None));
                 let route = ReceivedRoute { next_hop: reach.next_hop, attributes: update.attributes.clone() };
                 let former = self.routes.insert(prefix, route.clone());
                 if former.as_ref() != Some(&route) || changes.contains_key(&prefix) {
@@ -63,8 +121,61 @@ impl AdjRibIn {
                 }
             }
         }
+        for path in &update.paths {
+            let key = (path.prefix, path.path_id);
+            let Some(next_hop) = path.next_hop else {
+                self.echoes.remove(&(path.prefix, Some(path.path_id)));
+                if self.paths.remove(&key).is_some() {
+                    changes.insert(path.prefix, self.any_path(path.prefix));
+                }
+                continue;
+            };
+            learned.heard += 1;
+            let full = !self.paths.contains_key(&key) && self.paths_to(path.prefix).count() >= MOST_PATHS;
+            if looped || full || !self.receive.keeps(&path.prefix) {
+                learned.dropped += 1;
+                self.echo(path.prefix, Some(path.path_id), looped);
+                if self.paths.remove(&key).is_some() {
+                    changes.insert(path.prefix, self.any_path(path.prefix));
+                }
+                continue;
+            }
+            self.echoes.remove(&(path.prefix, Some(path.path_id)));
+            let route = ReceivedRoute { next_hop, attributes: update.attributes.clone() };
+            if self.paths.insert(key, route.clone()).as_ref() != Some(&route) {
+                changes.insert(path.prefix, Some(route));
+            }
+        }
         learned.changes = changes.into_iter().collect();
         learned
+    }
+
+    /// All ways to a prefix that are kept.
+    pub(crate) fn ways(&self, prefix: IpNet) -> impl Iterator<Item = &ReceivedRoute> {
+        self.routes.get(&prefix).into_iter().chain(self.paths_to(prefix))
+    }
+
+    /// Whether the peer shows the prefix at all, be it only the way back to us.
+    pub(crate) fn shows(&self, prefix: IpNet) -> bool {
+        let echoed = (prefix, None)..=(prefix, Some(u32::MAX));
+        self.ways(prefix).next().is_some() || self.echoes.range(echoed).next().is_some()
+    }
+
+    fn paths_to(&self, prefix: IpNet) -> impl Iterator<Item = &ReceivedRoute> {
+        self.paths.range((prefix, 0)..=(prefix, u32::MAX)).map(|(_, route)| route)
+    }
+
+    fn any_path(&self, prefix: IpNet) -> Option<ReceivedRoute> {
+        self.paths_to(prefix).next().cloned()
+    }
+
+    /// Remembers that the peer shows us our own way to a prefix that was asked for by name.
+    fn echo(&mut self, prefix: IpNet, path_id: Option<u32>, looped: bool) {
+        let asked = matches!(&self.receive, Receive::Only(prefixes) if prefixes.contains(&prefix));
+        let room = self.echoes.range((prefix, None)..=(prefix, Some(u32::MAX))).count() < MOST_PATHS;
+        if looped && asked && room {
+            self.echoes.insert((prefix, path_id));
+        }
     }
 
     /// Forgets everything of this family (RFC 7606 §2, "AFI/SAFI disable").
@@ -89,10 +200,11 @@ impl AdjRibIn {
     }
 
     fn forget(&mut self, gone: impl Fn(&IpNet) -> bool) -> Changes {
-        let prefixes: Vec<IpNet> = self.routes.keys().filter(|prefix| gone(prefix)).copied().collect();
-        for prefix in &prefixes {
-            self.routes.remove(prefix);
-        }
+        let all = self.routes.keys().chain(self.paths.keys().map(|(prefix, _)| prefix));
+        let prefixes: BTreeSet<IpNet> = all.filter(|prefix| gone(prefix)).copied().collect();
+        self.routes.retain(|prefix, _| !prefixes.contains(prefix));
+        self.paths.retain(|(prefix, _), _| !prefixes.contains(prefix));
+        self.echoes.retain(|(prefix, _)| !gone(prefix));
         prefixes.into_iter().map(|prefix| (prefix, None)).collect()
     }
 }
@@ -128,7 +240,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::wire::{AsSegment, AsSegmentKind, NextHop, PathAttributes, Reach};
+    use crate::wire::{AsSegment, AsSegmentKind, NextHop, PathAttributes, PathChange, Reach};
 
     const HOP: NextHop = NextHop::V4(Ipv4Addr::new(10, 0, 0, 9));
 
@@ -147,6 +259,57 @@ mod tests {
             },
             ..Update::default()
         }
+    }
+
+    fn path(prefix: &str, path_id: u32, next_hop: Option<NextHop>) -> PathChange {
+        PathChange { prefix: prefix.parse().unwrap(), path_id, next_hop }
+    }
+
+    /// RFC 7911 §3.
+    #[test]
+    fn several_paths_to_a_prefix_come_and_go_one_by_one() {
+        let only = |text| Receive::Only(prefixes(text).into_iter().collect());
+        let mut rib = AdjRibIn::new(only("192.0.2.1/32"), 65000);
+        let vip = prefixes("192.0.2.1/32")[0];
+        let told_by = |asn, paths| Update { paths, ..update("", "", &[asn]) };
+        let learned = rib
+            .learn(told_by(1, vec![path("192.0.2.1/32", 1, Some(HOP)), path("192.0.2.9/32", 1, Some(HOP))]));
+        assert_eq!((learned.heard, learned.dropped), (2, 1));
+        let _ = rib.learn(told_by(2, vec![path("192.0.2.1/32", 2, Some(HOP))]));
+        assert_eq!(rib.ways(vip).count(), 2);
+        let _ = rib.learn(told_by(3, vec![path("192.0.2.1/32", 2, Some(HOP))]));
+        assert_eq!(rib.ways(vip).count(), 2, "the same identifier replaces");
+        let learned = rib.learn(told_by(0, vec![path("192.0.2.1/32", 1, None)]));
+        assert_eq!(told(&learned), [("192.0.2.1/32".to_owned(), true)], "one is left");
+        let learned = rib.learn(told_by(65000, vec![path("192.0.2.1/32", 2, Some(HOP))]));
+        assert_eq!(told(&learned), [("192.0.2.1/32".to_owned(), false)], "a loop takes its place");
+        assert_eq!((rib.ways(vip).count(), rib.shows(vip)), (0, true), "our own way is shown");
+        let _ = rib.learn(told_by(0, vec![path("192.0.2.1/32", 2, None)]));
+        assert!(!rib.shows(vip));
+    }
+
+    #[test]
+    fn endless_paths_to_one_prefix_are_dropped_beyond_a_bound() {
+        let mut rib = AdjRibIn::new(Receive::All, 65000);
+        let all = (0..1000).map(|id| path("192.0.2.1/32", id, Some(HOP))).collect();
+        let learned = rib.learn(Update { paths: all, ..update("", "", &[1]) });
+        assert_eq!((learned.heard, learned.dropped), (1000, 744));
+        assert_eq!(rib.forget_all().len(), 1);
+        let all = (0..1000).map(|id| path("192.0.2.1/32", id, Some(HOP))).collect();
+        let _ = rib.ask_for(Receive::Only(prefixes("192.0.2.1/32").into_iter().collect()));
+        let _ = rib.learn(Update { paths: all, ..update("", "", &[65000]) });
+        assert_eq!(rib.echoes.len(), MOST_PATHS);
+    }
+
+    #[test]
+    fn a_limit_is_told_once_and_counts_what_comes_within_a_minute() {
+        let mut rib = AdjRibIn::new(Receive::Nothing, 65000);
+        let mut hear = |secs| {
+            rib.hear(Time::from_secs(secs), update("", "192.0.2.1/32 192.0.2.2/32", &[1]), Some(3))
+                .beyond_limit
+        };
+        assert_eq!([hear(0), hear(61), hear(130)], [None; 3], "two a minute");
+        assert_eq!([hear(131), hear(132), hear(200), hear(201)], [Some(4), None, None, None]);
     }
 
     fn told(learned: &Learned) -> Vec<(String, bool)> {

@@ -79,6 +79,8 @@ pub enum Action {
     Advertised { peer: PeerName, announced: Vec<IpNet>, withdrawn: Vec<IpNet> },
     /// At the end of a session all its routes are withdrawn before `SessionDown`. What the peer told us changed (only peers with [`Receive::Only`] or [`Receive::All`]); `None` is a withdrawal.
     RoutesChanged { peer: PeerName, changes: Vec<(IpNet, Option<crate::wire::ReceivedRoute>)> },
+    /// The peer has announced this many prefixes within a minute, more than its `heard_limit`; once a session.
+    HeardBeyondLimit { peer: PeerName, heard: u64 },
     /// The peer sent something RFC 7606 lets us survive. Counted in status, logged by the driver.
     Malformed { peer: PeerName, error: crate::error::AttributeError },
     /// A connection was refused: no such peer, peer busy, or stopped.
@@ -172,6 +174,12 @@ pub struct SessionOptions {
     pub host_name: Option<String>,
     /// Name and version of the program (draft-abraitis-bgp-version-capability).
     pub software_version: Option<String>,
+    /// Whether the peer is asked for all its paths, not only for its best (RFC 7911).
+    #[serde(default)]
+    pub add_path: bool,
+    /// A peer that announces more prefixes than this within a minute is told about, once a session; nothing else happens.
+    #[serde(default)]
+    pub heard_limit: Option<u32>,
 }
 
 /// How TCP is made and protected; the driver's to carry out.
@@ -254,6 +262,9 @@ pub struct SessionFacts {
     pub enhanced_route_refresh: bool,
     /// The peer's role (RFC 9234), if it told one.
     pub peer_role: Option<Role>,
+    /// Families of which the peer tells all its paths (RFC 7911).
+    #[serde(default)]
+    pub add_path: BTreeSet<Family>,
 }
 
 /// Why a session or an attempt ended.

@@ -89,6 +89,7 @@ struct Owed {
 }
 
 /// What a message means to the peer's state machine.
+#[expect(clippy::large_enum_variant, reason = "dealt with where it was heard, and never kept")]
 #[derive(Debug)]
 pub(crate) enum Heard {
     /// This connection has dealt with it: KEEPALIVE, ROUTE-REFRESH.
@@ -255,6 +256,7 @@ impl Connection {
                     four_octet_as: facts.four_octet_as,
                     families: facts.families.clone(),
                     extended_next_hop: facts.extended_next_hop.clone(),
+                    add_path: facts.add_path.clone(),
                 };
                 let role = config.session.role.filter(|_| external);
                 let only_to_customer = role.is_some_and(Role::tells_only_to_customer);

@@ -13,6 +13,11 @@ const LEAST_HOLD_TIME: u16 = 3;
 /// AFI of an IPv6 next hop (RFC 8950 §4).
 const AFI_IPV6: u16 = 2;
 
+/// RFC 7911 §4.
+const ADD_PATH_RECEIVE: u8 = 1;
+const ADD_PATH_SEND: u8 = 2;
+const ADD_PATH_BOTH: u8 = 3;
+
 /// Our OPEN. No graceful restart: a peer must drop our routes the moment the session ends.
 pub(crate) fn offer(ours: Local, config: &PeerConfig) -> Open {
     let mut capabilities: Vec<Capability> =
@@ -27,6 +32,10 @@ pub(crate) fn offer(ours: Local, config: &PeerConfig) -> Open {
     }
     capabilities.push(Capability::FourOctetAs(ours.asn));
     capabilities.push(Capability::EnhancedRouteRefresh);
+    if config.session.add_path {
+        let receive = |family: &Family| (AfiSafi::from(*family), ADD_PATH_RECEIVE);
+        capabilities.push(Capability::AddPath(config.families.iter().map(receive).collect()));
+    }
     if let Some(name) = &config.session.host_name {
         let (host, domain) = name.split_once('.').unwrap_or((name, ""));
         capabilities.push(Capability::HostName { host: host.to_owned(), domain: domain.to_owned() });
@@ -99,6 +108,16 @@ pub(crate) fn negotiate(
         Capability::ExtendedNextHop(list) => list.contains(&(AfiSafi::from(Family::Ipv4), AFI_IPV6)),
         _ => false,
     });
+    // RFC 7911 §4: of several for one family only the first counts, and values that nobody knows are none.
+    let sends_paths = |family: &Family| {
+        let mut told = open.capabilities.iter().filter_map(|capability| match capability {
+            Capability::AddPath(list) => {
+                list.iter().find(|(told, _)| *told == AfiSafi::from(*family)).map(|(_, direction)| *direction)
+            }
+            _ => None,
+        });
+        config.session.add_path && matches!(told.next(), Some(ADD_PATH_SEND | ADD_PATH_BOTH))
+    };
     Ok(SessionFacts {
         local,
         remote,
@@ -109,6 +128,7 @@ pub(crate) fn negotiate(
             .copied()
             .filter(|family| *family == Family::Ipv4 && ipv4_over_ipv6)
             .collect(),
+        add_path: families.iter().copied().filter(sends_paths).collect(),
         families,
         four_octet_as: open.capabilities.iter().any(|c| matches!(c, Capability::FourOctetAs(_))),
         route_refresh: told(&Capability::RouteRefresh),
@@ -244,6 +264,30 @@ mod tests {
         let internal = PeerConfig { asn: OURS.asn, ..customer };
         assert!(!offer(OURS, &internal).capabilities.iter().any(|c| matches!(c, Capability::Role(_))));
         assert!(agree(&theirs(OURS.asn, vec![Capability::Role(4)]), &internal).is_ok());
+    }
+
+    /// RFC 7911 §4: we receive, so the peer has to send.
+    #[test]
+    fn all_paths_come_only_where_we_asked_and_the_peer_sends_them() {
+        let config = |add_path| PeerConfig {
+            session: SessionOptions { add_path, ..SessionOptions::default() },
+            ..config(65002)
+        };
+        let both = [Capability::Multiprotocol(IPV4), Capability::Multiprotocol(IPV6)];
+        let agreed = |directions: &[(AfiSafi, u8)], add_path| {
+            let told = Capability::AddPath(directions.to_vec());
+            let open = theirs(65002, [&both[..], &[told]].concat());
+            agree(&open, &config(add_path)).unwrap().add_path
+        };
+        assert_eq!(agreed(&[(IPV4, 3), (IPV6, 2)], true), BTreeSet::from([Family::Ipv4, Family::Ipv6]));
+        assert_eq!(agreed(&[(IPV4, 1), (IPV6, 2)], true), BTreeSet::from([Family::Ipv6]));
+        assert_eq!(agreed(&[(IPV4, 4), (IPV4, 2)], true), BTreeSet::new(), "the first counts");
+        assert_eq!(agreed(&[(IPV4, 3)], false), BTreeSet::new());
+        let offered = offer(OURS, &config(true)).capabilities;
+        assert!(offered.contains(&Capability::AddPath(vec![(IPV4, 1), (IPV6, 1)])));
+        assert!(
+            !offer(OURS, &config(false)).capabilities.iter().any(|c| matches!(c, Capability::AddPath(_)))
+        );
     }
 
     /// RFC 4724: the capability's absence is what makes peers drop our routes with the session.

@@ -16,7 +16,10 @@ use crate::effects::{Effects, GUARD_TIME, PeerNumber};
 use crate::error::Severity;
 use crate::status::{Counters, LastError, PeerView};
 use crate::wire::{Notification, Update};
-use crate::{Action, ConnectionId, DownReason, PeerConfig, PeerName, PeerState, RouteAttributes};
+use crate::{
+    Action, ConnectionId, DownReason, PeerConfig, PeerName, PeerState, Receive, RouteAttributes,
+    SessionOptions,
+};
 
 /// One peer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -322,7 +325,7 @@ impl PeerFsm {
         self.counters.malformed += update.errors.len() as u64;
         let errors = std::mem::take(&mut update.errors);
         let Some(session) = self.connections.get_mut(side).and_then(Connection::session_mut) else { return };
-        let learned = session.adj_rib_in.learn(update);
+        let learned = session.adj_rib_in.hear(fx.now, update, self.config.session.heard_limit);
         let mut changes = learned.changes;
         for error in &errors {
             if let Severity::DisableFamily(family) = error.severity {
@@ -334,6 +337,9 @@ impl PeerFsm {
         self.counters.prefixes_dropped += learned.dropped;
         let malformed = |error| Action::Malformed { peer: self.name.clone(), error };
         fx.actions.extend(errors.into_iter().map(malformed));
+        if let Some(heard) = learned.beyond_limit {
+            fx.actions.push(Action::HeardBeyondLimit { peer: self.name.clone(), heard });
+        }
         self.report(changes, fx);
     }
 
@@ -349,8 +355,9 @@ impl PeerFsm {
                 connection.ask_again();
             }
             self.report(changes, fx);
-            if more && !answers {
-                // Without ROUTE-REFRESH only a new session tells everything again.
+            if self.config.receive == Receive::All && more && !answers {
+                // Without ROUTE-REFRESH only a new session tells everything again. For a view of some prefixes that is too dear: it is
+                // whole with the next session.
                 let last = Notification::cease(Notification::OTHER_CONFIGURATION_CHANGE, None);
                 self.end(side, Ending::Say(last), fx);
             }
@@ -553,5 +560,7 @@ fn resets_session(former: &PeerConfig, now: &PeerConfig) -> bool {
     } = former;
     (remote, asn, hold_time, ttl, families)
         != (&now.remote, &now.asn, &now.hold_time, &now.ttl, &now.families)
-        || (session, transport) != (&now.session, &now.transport)
+        || transport != &now.transport
+        || SessionOptions { heard_limit: None, ..session.clone() }
+            != SessionOptions { heard_limit: None, ..now.session.clone() }
 }

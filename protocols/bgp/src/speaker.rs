@@ -23,7 +23,7 @@ pub struct Speaker {
     numbers: BTreeMap<PeerName, PeerNumber>,
     next_number: PeerNumber,
     agenda: Agenda<PeerNumber>,
-    #[serde(with = "pairs")]
+    #[serde(with = "crate::status::pairs")]
     connections: BTreeMap<ConnectionId, PeerNumber>,
     farewells: Vec<Farewell>,
     next_connection: u64,
@@ -264,24 +264,5 @@ impl Speaker {
             farewells: &mut self.farewells,
         };
         (&mut self.peers, effects)
-    }
-}
-
-/// Connection ids cannot be keys of a JSON object, so the map is written as pairs.
-mod pairs {
-    use super::{BTreeMap, ConnectionId, PeerNumber};
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        map: &BTreeMap<ConnectionId, PeerNumber>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        map.iter().collect::<Vec<_>>().serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<ConnectionId, PeerNumber>, D::Error> {
-        Ok(Vec::<(ConnectionId, PeerNumber)>::deserialize(deserializer)?.into_iter().collect())
     }
 }

@@ -44,7 +44,23 @@ impl<'a> PeerView<'a> {
         self.session.map_or(0, |session| session.adj_rib_out.pending())
     }
 
-    /// What is kept of what the peer told us; `None` unless Established.
+    /// Ways to this prefix that the peer shows and that do not lead back to us; `None` when it does not show the prefix at all.
+    pub fn ways(&self, prefix: IpNet) -> Option<Vec<&'a ReceivedRoute>> {
+        let adj_rib_in = &self.session?.adj_rib_in;
+        adj_rib_in.shows(prefix).then(|| adj_rib_in.ways(prefix).collect())
+    }
+
+    /// Prefixes that the peer announced on this session, and those of them that were not kept; `None` unless Established.
+    pub fn heard(&self) -> Option<(u64, u64)> {
+        self.session.map(|session| (session.adj_rib_in.tally.heard, session.adj_rib_in.tally.dropped))
+    }
+
+    /// Whether it announced more than its limit within some minute of this session.
+    pub fn heard_beyond_limit(&self) -> bool {
+        self.session.is_some_and(|session| session.adj_rib_in.tally.beyond_limit)
+    }
+
+    /// What is kept of what the peer told us, without the families of which it tells all paths; `None` unless Established.
     pub fn received(&self) -> Option<&'a BTreeMap<IpNet, ReceivedRoute>> {
         self.session.map(|session| session.adj_rib_in.routes())
     }
@@ -80,4 +96,24 @@ pub struct Counters {
     pub unanswered: u64,
     /// Inconsistencies in our own state, each of which cost the session.
     pub bugs: u64,
+}
+
+/// What is no text cannot be a key of a JSON object, so such maps are written as pairs.
+pub(crate) mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        map.iter().collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<K, V>, D::Error> {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
 }

@@ -162,10 +162,19 @@ fn codecs() -> Vec<Codec> {
                     four_octet_as,
                     families: [Family::Ipv4, Family::Ipv6].into(),
                     extended_next_hop: extended.then_some(Family::Ipv4).into_iter().collect(),
+                    ..Codec::before_open()
                 });
             }
         }
     }
+    // What was sent without path identifiers, read as if it had them, and the other way round (RFC 7911).
+    let both = std::collections::BTreeSet::from([Family::Ipv4, Family::Ipv6]);
+    codecs.push(Codec {
+        families: both.clone(),
+        add_path: both,
+        four_octet_as: true,
+        ..Codec::before_open()
+    });
     codecs
 }
 

@@ -6,7 +6,8 @@
 //! - `steady`: a session with a hold time of 3 s; sends a KEEPALIVE each half second and never loses patience itself;
 //! - `plain`: a session with a hold time of 90 s;
 //! - `four`: the same, but only for IPv4;
-//! - `loud`: the same as `plain`, and announces a default route and the address that the host itself announces;
+//! - `loud`: the same as `plain`, and announces a default route and the address that the host itself announces, both through itself;
+//! - `full-N`: the same as `plain`, and announces N prefixes as fast as they are taken; prints `told N` when they are;
 //! - `keepalives`, `updates`, `crumbs`: the same as `plain`, and without end sends KEEPALIVE, or UPDATEs that announce and
 //!   withdraw hundreds of routes of others, or KEEPALIVE one byte at a time, as fast as they are taken; prints how many bytes
 //!   went out each second.
@@ -68,6 +69,8 @@ fn listen(address: IpAddr, manner: &str) -> io::Result<()> {
 }
 
 fn speak(mut stream: TcpStream, manner: &str) -> io::Result<()> {
+    let (manner, count) = manner.split_once('-').unwrap_or((manner, "0"));
+    let count: u32 = count.parse().map_err(io::Error::other)?;
     match manner {
         "reset" => {
             let linger = libc::linger { l_onoff: 1, l_linger: 0 };
@@ -85,11 +88,20 @@ fn speak(mut stream: TcpStream, manner: &str) -> io::Result<()> {
                 thread::sleep(Duration::from_secs(1));
             }
         }
-        "steady" | "plain" | "four" | "loud" => {
+        "steady" | "plain" | "four" | "loud" | "full" => {
             let hold_time = if manner == "steady" { 3 } else { 90 };
             establish(&mut stream, hold_time, manner != "four")?;
-            if manner == "loud" {
-                stream.write_all(&routes())?;
+            if manner == "loud"
+                && let IpAddr::V4(own) = stream.local_addr()?.ip()
+            {
+                stream.write_all(&routes(own))?;
+            }
+            if manner == "full" {
+                // All before the thread that sends KEEPALIVE begins: two that write would mix their messages.
+                for part in 0..count.div_ceil(1000) {
+                    stream.write_all(&part_of_table(part, count))?;
+                }
+                println!("told {count}");
             }
             let mut sender = stream.try_clone()?;
             thread::spawn(move || {
@@ -181,10 +193,25 @@ fn open(hold_time: u16, both_families: bool) -> Vec<u8> {
     complete(1, &body)
 }
 
-/// RFC 4271 §4.3: 0.0.0.0/0 and 198.51.100.1/32 by AS 65000 with next hop 10.1.1.1.
-fn routes() -> Vec<u8> {
-    let attributes =
-        [&[0x40, 1, 1, 0][..], &[0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe8], &[0x40, 3, 4, 10, 1, 1, 1]].concat();
+/// One UPDATE of a full table: the part with this number, up to 1,000 of the /24 from 16.0.0.0 on, by another AS each.
+fn part_of_table(part: u32, count: u32) -> Vec<u8> {
+    let [a, b, c, d] = (100_000 + part).to_be_bytes();
+    let path = [0x40, 2, 10, 2, 2, 0, 0, 0xfd, 0xe8, a, b, c, d];
+    let attributes = [&[0x40, 1, 1, 0][..], &path, &[0x40, 3, 4, 10, 1, 1, 1]].concat();
+    let mut body = vec![0, 0];
+    body.extend(u16::try_from(attributes.len()).unwrap_or_default().to_be_bytes());
+    body.extend(attributes);
+    for number in part * 1000..count.min((part + 1) * 1000) {
+        let [a, b, c, _] = (0x1000_0000 + (number << 8)).to_be_bytes();
+        body.extend([24, a, b, c]);
+    }
+    complete(2, &body)
+}
+
+/// RFC 4271 §4.3: 0.0.0.0/0 and 198.51.100.1/32 by AS 65000 through itself.
+fn routes(own: std::net::Ipv4Addr) -> Vec<u8> {
+    let next_hop = [&[0x40, 3, 4][..], &own.octets()].concat();
+    let attributes = [&[0x40, 1, 1, 0][..], &[0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe8], &next_hop].concat();
     let length = u8::try_from(attributes.len()).unwrap_or(u8::MAX);
     let mut body = vec![0, 0, 0, length];
     body.extend(attributes);

@@ -161,8 +161,8 @@ section! {
         stop_time: Wait<0, 300_000>, Live, "\"2s\"", "How long to stay after the withdrawals were sent on SIGTERM.";
         stop_removes_vip: bool, Live, "false", "Whether an orderly stop removes the VIPs and then the ARP guard.";
     }
-    later { "arp_guard", "drain", "install_default" }
-    instead { "interface" => "write vip_interface or uplinks" }
+    later { "arp_guard", "drain" }
+    instead { "interface" => "write vip_interface or uplinks", "install_default" => "write it in [bgp]" }
 }
 
 section! {
@@ -170,10 +170,12 @@ section! {
     WrittenBgp "[bgp]" {
         asn: Asn, ResetSession, "required", "Our AS number.";
         listen: Listen, Live, "\"off\"", "Where to wait for peers that connect to us: `ADDR:PORT`, or `off`.";
+        install_default: bool, Live, "false",
+            "Whether default routes that peers tell are installed, through all that tell one, as routes of protocol 201 and metric 50. They go with the sessions.";
         defaults: WrittenPeer, ResetSession, "", "Any key of a peer, for all peers that do not set it.";
         peer: BTreeMap<String, Leaf<WrittenPeer>>, ResetSession, "", "Peers by name.";
     }
-    later { "graceful_restart", "install_default", "prefixes" }
+    later { "graceful_restart", "prefixes" }
     instead {
         "bfd" => "write it in [bgp.peer.NAME] or [bgp.defaults]", "local_as" => "write asn", "as" => "write asn", "neighbor" => "write [bgp.peer.NAME]",
         "peers" => "write [bgp.peer.NAME]", "router_id" => "write router_id at the top of the file"
@@ -204,11 +206,15 @@ section! {
         source_address: HostAddress, ResetSession, "the kernel's choice", "Address of this host to connect from.";
         ttl_security: Int<1, 254>, ResetSession, "none",
             "GTSM (RFC 5082): how many hops away the peer may be, 1 on the same link. We send TTL 255 and drop what has passed more routers. Both ends need it.";
+        add_path: bool, ResetSession, "false",
+            "Whether the peer is asked for all its ways to our VIPs, not only for its best (RFC 7911); for `other_origins` of `status --json`.";
+        heard_limit: Int<1, 100_000_000>, Live, "10000",
+            "Prefixes within a minute from which on a peer that tells too much is named in `status`. Nothing else happens: what is not about our VIPs is dropped anyway.";
         password_file: AbsolutePath, ResetSession, "none",
             "File whose first line is the TCP MD5 key (RFC 2385), 1 to 80 octets. A reload reads it again; a changed key resets no session.";
     }
     later {
-        "interface", "graceful_restart", "weight", "add_path", "install_default", "multihop"
+        "interface", "graceful_restart", "weight", "multihop"
     }
     instead {
         "multihop" => "write ttl, the number of hops to the peer",
@@ -217,6 +223,7 @@ section! {
         "local_role" => "write role", "source" => "write source_address", "keepalive" => "it is a third of hold_time",
         "password" => "write password_file: keys do not belong into this file",
         "gtsm" => "write ttl_security, 1 for a peer on the same link", "ebgp_multihop" => "write ttl, the number of hops to the peer",
+        "install_default" => "write it in [bgp]", "max_prefix" => "write heard_limit: what is heard is dropped, nothing has to be torn down",
         "hold" => "write hold_time", "neighbor" => "write address"
     }
 }

@@ -84,7 +84,10 @@ pub struct Bgp {
     pub asn: u32,
     /// `None`: we connect, nobody connects to us.
     pub listen: Option<SocketAddr>,
-    /// `receive` is always `Nothing`; families are those of the VIPs unless written.
+    /// Whether default routes that peers tell are installed.
+    #[serde(default)]
+    pub install_default: bool,
+    /// `receive` is the agent's to fill in; families are those of the VIPs unless written.
     pub peers: BTreeMap<PeerName, PeerConfig>,
     /// Of those peers whose path BFD watches.
     pub bfd: BTreeMap<PeerName, Bfd>,
@@ -93,7 +96,7 @@ pub struct Bgp {
 impl Bgp {
     /// Of a host with static peers alone.
     pub(crate) fn none() -> Bgp {
-        Bgp { asn: 0, listen: None, peers: BTreeMap::new(), bfd: BTreeMap::new() }
+        Bgp { asn: 0, listen: None, install_default: false, peers: BTreeMap::new(), bfd: BTreeMap::new() }
     }
 
     /// Whether this host speaks BGP at all.

@@ -28,6 +28,9 @@ use crate::boundary::{CheckName, ServiceName};
 /// How long a drained service is told as draining where something is written about that.
 const DRAIN_TIME: Duration = Duration::from_secs(60);
 
+/// Prefixes a minute beyond which a peer tells more than a host can have a use for.
+const HEARD_LIMIT: u32 = 10_000;
+
 /// BFD where it is on and nothing else is written.
 const BFD_INTERVAL: Duration = Duration::from_millis(300);
 const BFD_MULTIPLIER: u8 = 3;
@@ -294,7 +297,9 @@ impl Resolver<'_> {
                 peers.insert(name, meant);
             }
         }
-        Some(Bgp { asn, listen: written.listen.value().and_then(|listen| listen.0), peers, bfd })
+        let listen = written.listen.value().and_then(|listen| listen.0);
+        let install_default = written.install_default.value().copied().unwrap_or(false);
+        Some(Bgp { asn, listen, install_default, peers, bfd })
     }
 }
 
@@ -334,6 +339,10 @@ fn peer_config(
             Some(true) => Some(concat!("anyvip ", env!("CARGO_PKG_VERSION")).to_owned()),
             _ => None,
         },
+        add_path: written.add_path.or(&defaults.add_path).value().copied().unwrap_or(false),
+        heard_limit: Some(
+            written.heard_limit.or(&defaults.heard_limit).value().map_or(HEARD_LIMIT, |limit| limit.u32()),
+        ),
     };
     let external = asn != session.local_asn.unwrap_or(own_asn);
     let transport = Transport {

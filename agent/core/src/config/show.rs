@@ -93,6 +93,7 @@ fn bgp(bgp: &Bgp) -> Table {
     let mut table = Table::new();
     set(&mut table, "asn", i64::from(bgp.asn));
     set(&mut table, "listen", bgp.listen.map_or("off".to_owned(), |address| address.to_string()));
+    set(&mut table, "install_default", bgp.install_default);
     let peers: Table = bgp
         .peers
         .iter()
@@ -151,6 +152,8 @@ fn peer(peer: &PeerConfig, watched: Option<&Bfd>) -> Table {
         transport.password_file.as_ref().map(|file| file.display().to_string()),
     );
     set(&mut table, "families", strings(&peer.families));
+    set(&mut table, "add_path", peer.session.add_path);
+    set_some(&mut table, "heard_limit", peer.session.heard_limit.map(i64::from));
     match watched {
         None => set(&mut table, "bfd", false),
         Some(watched) => {

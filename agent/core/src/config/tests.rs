@@ -222,6 +222,7 @@ stop_removes_vip = true #?
 [bgp]
 asn = 65011
 listen = "[::]:1179" #?
+install_default = true #?
 [bgp.defaults]
 asn = 65001
 hold_time = "0s" #?
@@ -245,6 +246,8 @@ asn = 65011 #?
 port = 1790 #?
 hold_time = "90s" #?
 ttl_security = 2 #?
+add_path = true #?
+heard_limit = 500 #?
 families = ["ipv6", "ipv4"] #?
 local_asn = 65099 #?
 source_address = "2001:db8::11" #?

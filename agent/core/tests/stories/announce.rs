@@ -77,7 +77,8 @@ fn an_unhealthy_service_that_depreferences_is_replaced_and_never_withdrawn() {
 fn updates(world: &World, since: usize) -> Vec<Update> {
     let families = [Family::Ipv4, Family::Ipv6].into();
     let extended_next_hop = [Family::Ipv4].into();
-    let codec = Codec { external: true, four_octet_as: true, families, extended_next_hop };
+    let codec =
+        Codec { external: true, four_octet_as: true, families, extended_next_hop, ..Codec::before_open() };
     let mut framer = Framer::default();
     for (_, action) in world.actions.iter().skip(since) {
         if let Action::Bgp(BgpAction::Send { bytes, .. }) = action {

@@ -42,7 +42,13 @@ pub(crate) fn introduces_itself(dice: &mut Seed) -> Vec<u8> {
 
 fn codec() -> Codec {
     let both = [Family::Ipv4, Family::Ipv6];
-    Codec { external: true, four_octet_as: true, families: both.into(), extended_next_hop: both.into() }
+    Codec {
+        external: true,
+        four_octet_as: true,
+        families: both.into(),
+        extended_next_hop: both.into(),
+        ..Codec::before_open()
+    }
 }
 
 fn open(dice: &mut Seed) -> Vec<u8> {

@@ -230,8 +230,13 @@ fn read(frame: &[u8]) -> Message {
     let both = BTreeSet::from([Family::Ipv4, Family::Ipv6]);
     let ways = [(true, true), (false, true), (true, false), (false, false)];
     let readings = ways.map(|(external, four_octet_as)| {
-        let codec =
-            Codec { external, four_octet_as, families: both.clone(), extended_next_hop: both.clone() };
+        let codec = Codec {
+            external,
+            four_octet_as,
+            families: both.clone(),
+            extended_next_hop: both.clone(),
+            ..Codec::before_open()
+        };
         match Message::decode(frame, &codec) {
             Ok(Message::Update(update)) if !update.errors.is_empty() => Err(format!("{:?}", update.errors)),
             other => other.map_err(|error| error.to_string()),

@@ -37,6 +37,10 @@ pub fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
+pub fn default(family: Family) -> IpNet {
+    net(if family == Family::Ipv4 { "0.0.0.0/0" } else { "::/0" })
+}
+
 pub fn host_route(address: &str) -> IpNet {
     IpNet::from(ip(address))
 }
@@ -109,6 +113,7 @@ pub fn config() -> Config {
             stop_removes_vip: false,
         },
         bgp: Bgp {
+            install_default: false,
             asn: 65011,
             listen: None,
             peers: [("tor1".into(), peer("10.0.1.1", &[Family::Ipv4, Family::Ipv6]))].into(),
@@ -147,7 +152,12 @@ pub fn address(interface: u32, text: &str) -> Address {
 }
 
 pub fn route(destination: &str, metric: u32, gateway: Option<&str>, interface: u32) -> Route {
-    Route { destination: net(destination), metric, hops: vec![Hop { gateway: gateway.map(ip), interface }] }
+    Route {
+        destination: net(destination),
+        metric,
+        hops: vec![Hop { gateway: gateway.map(ip), interface }],
+        protocol: 0,
+    }
 }
 
 /// `lo`, and `eth0` with 10.0.1.11/24 and 2001:db8:1::11/64, default routes through it.
@@ -535,7 +545,26 @@ impl World {
                     (link.settings.arp_ignore, link.settings.arp_announce) = (ignore, announce);
                 }
             }
+            KernelRequest::SetDefault { family, ref hops, .. } => {
+                self.remove_default(family);
+                let hops = hops.iter().map(|hop| Hop { gateway: Some(hop.gateway), interface: ETH0 });
+                let destination = default(family);
+                let hops = hops.collect();
+                self.view.routes.push(Route {
+                    destination,
+                    metric: DEFAULT_METRIC,
+                    hops,
+                    protocol: ROUTE_PROTOCOL,
+                });
+            }
+            KernelRequest::RemoveDefault { family } => self.remove_default(family),
         }
+    }
+
+    fn remove_default(&mut self, family: Family) {
+        self.view
+            .routes
+            .retain(|route| route.protocol != ROUTE_PROTOCOL || route.destination != default(family));
     }
 
     fn carry_bytes_of_agent(&mut self, action: BgpAction) {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use anyvip_core::kernel::{Address, KernelView, VIP_PROTOCOL};
+use anyvip_bgp::wire::Family;
+use anyvip_core::kernel::{Address, KernelView, ROUTE_PROTOCOL, Route, VIP_PROTOCOL};
 use anyvip_core::state::{OwnedVip, StoredState, StoredStateRead};
 use tokio::time::{Instant, timeout_at};
 
@@ -35,6 +36,7 @@ pub(super) async fn run(global: &Global) -> Ended {
     };
     let boot = state::boot_id();
     let known = stored.clone().unwrap_or_default();
+    let defaults = remove_defaults(&side).await?;
     let removed = remove_vips(&mut side, &known, &boot).await?;
     let restored = restore_arp(&side, &known, &boot).await?;
     if let Some(mut stored) = stored {
@@ -47,10 +49,28 @@ pub(super) async fn run(global: &Global) -> Ended {
         [] => terminal::say("no VIPs of anyvip were on this host"),
         removed => terminal::say(&format!("removed {}", removed.join(", "))),
     }
+    for family in defaults {
+        terminal::say(&format!("removed the {family} default route heard from routers"));
+    }
     if !restored.is_empty() {
         terminal::say(&format!("restored the ARP settings of {}", restored.join(", ")));
     }
     DONE
+}
+
+/// Default routes that an agent installed.
+async fn remove_defaults(side: &KernelSide) -> Result<Vec<Family>, Complaint> {
+    let mut removed = Vec::new();
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let default = kernel::everywhere(family);
+        let ours = |route: &&Route| route.destination == default && route.protocol == ROUTE_PROTOCOL;
+        let Some(route) = side.view.routes.iter().find(ours) else { continue };
+        side.netlink.remove_default_route(default, route.metric).await.map_err(|failure| {
+            Complaint::refused(format!("the {family} default route cannot be removed: {failure}"))
+        })?;
+        removed.push(family);
+    }
+    Ok(removed)
 }
 
 /// Marked as ours, or recorded on this boot and interface.

@@ -13,6 +13,7 @@
 //! and zero-valued interface settings are in no library, and a dump of a full routing table must leave nothing behind.
 
 mod change;
+mod default_route;
 mod lab;
 mod message;
 mod monitor;

@@ -13,7 +13,7 @@ use super::nexthop::{
     route_header,
 };
 
-const RTA_MULTIPATH: u16 = 9;
+pub(super) const RTA_MULTIPATH: u16 = 9;
 
 const NHA_GROUP_TYPE: u16 = 3;
 const NHA_RES_GROUP: u16 = 12;
@@ -127,7 +127,7 @@ impl Netlink {
 }
 
 /// `struct rtnexthop` with its gateway.
-fn append_hop(mut hops: Vec<u8>, path: &Path, weight: u8, ipv4_route: bool) -> Vec<u8> {
+pub(super) fn append_hop(mut hops: Vec<u8>, path: &Path, weight: u8, ipv4_route: bool) -> Vec<u8> {
     let (attribute, mut value) = match path.gateway.is_ipv4() == ipv4_route {
         true => (RTA_GATEWAY, Vec::new()),
         false => (RTA_VIA, u16::from(family(path.gateway)).to_ne_bytes().to_vec()),

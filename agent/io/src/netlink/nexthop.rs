@@ -20,7 +20,7 @@ const RTA_SRC: u16 = 2;
 const RTA_IIF: u16 = 3;
 const RTA_OIF: u16 = 4;
 pub(super) const RTA_GATEWAY: u16 = 5;
-const RTA_PRIORITY: u16 = 6;
+pub(super) const RTA_PRIORITY: u16 = 6;
 pub(super) const RTA_VIA: u16 = 18;
 const RTA_IP_PROTO: u16 = 27;
 const RTA_SPORT: u16 = 28;
@@ -31,7 +31,7 @@ const TABLE_MAIN: u8 = 254;
 pub(super) const UNICAST: u8 = 1;
 pub(super) const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_LINK: u8 = 253;
-const SCOPE_NOWHERE: u8 = 255;
+pub(super) const SCOPE_NOWHERE: u8 = 255;
 
 /// A flow, as the router that forwards it sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -86,6 +86,8 @@ pub struct Route {
     pub metric: u32,
     /// The ways there; dead ones are left out.
     pub hops: Vec<Hop>,
+    /// Who put it there (`rtm_protocol`).
+    pub protocol: u8,
 }
 
 /// One next hop of a route.
@@ -204,8 +206,7 @@ pub(super) fn route_of(payload: &[u8]) -> Option<RouteMessage> {
     const RTA_TABLE: u16 = 15;
     const RTA_VIA: u16 = 18;
     const RTA_NH_ID: u16 = 30;
-    let &[family, prefix_len, source_len, tos, table, _protocol, _scope, kind] =
-        payload.first_chunk::<8>()?;
+    let &[family, prefix_len, source_len, tos, table, protocol, _scope, kind] = payload.first_chunk::<8>()?;
     let flags = u32_of(payload.get(8..)?)?;
     if kind != UNICAST || source_len != 0 || tos != 0 || flags & CLONED != 0 {
         return None;
@@ -239,7 +240,7 @@ pub(super) fn route_of(payload: &[u8]) -> Option<RouteMessage> {
         hops.push(Hop { gateway, interface });
     }
     let destination = IpNet::new(destination, prefix_len).ok()?;
-    Some(RouteMessage { route: Route { destination, metric, hops }, nexthop })
+    Some(RouteMessage { route: Route { destination, metric, hops, protocol }, nexthop })
 }
 
 /// RTA_VIA: a gateway of another family than the route.

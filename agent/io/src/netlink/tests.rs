@@ -152,6 +152,7 @@ fn links_show_carrier_and_a_deleted_one_is_gone_with_its_addresses_and_routes() 
             destination: "0.0.0.0/0".parse().unwrap(),
             metric: 7,
             hops: vec![Hop { gateway: Some(ip("10.1.0.2")), interface: left }],
+            protocol: 4,
         };
         let snapshot = until(&mut monitor, |snapshot| !snapshot.routes.is_empty()).await;
         assert_eq!(snapshot.routes, [default], "the connected /24 is nobody's interest");
@@ -470,5 +471,47 @@ fn a_resilient_group_shows_its_buckets_and_moves_only_those_of_a_member_that_lea
         let other = ResilientTable { buckets: 5, ..table };
         assert!(netlink.replace_resilient_group(10, &[(1, 1)], other).await.is_err());
         assert!(netlink.resilient_buckets(77).await.is_err());
+    });
+}
+
+#[test]
+fn a_default_route_of_ours_comes_changes_and_goes_beside_those_of_others() {
+    inside(|| async {
+        let netlink = Netlink::open().unwrap();
+        let (left, _right) = veth(&netlink).await;
+        netlink.add_address(left, ip("10.1.0.1"), 24).await.unwrap();
+        netlink.add_address(left, ip("fd00:1::1"), 64).await.unwrap();
+        let mut monitor = Monitor::open().unwrap();
+        for (default, one, two, metric) in
+            [("0.0.0.0/0", "10.1.0.2", "10.1.0.3", 7), ("::/0", "fd00:1::2", "fd00:1::3", 1024)]
+        {
+            let default: ipnet::IpNet = default.parse().unwrap();
+            netlink.add_route(default, Some(ip(one)), left, metric).await.unwrap();
+            let gateways = |snapshot: &Snapshot| -> Vec<(u8, u32, Vec<IpAddr>)> {
+                let of = |route: &Route| {
+                    (route.protocol, route.metric, route.hops.iter().filter_map(|hop| hop.gateway).collect())
+                };
+                snapshot.routes.iter().filter(|route| route.destination == default).map(of).collect()
+            };
+            let other = (4, metric, vec![ip(one)]);
+            netlink.set_default_route(default, &[(ip(one), None)], 50, false).await.unwrap();
+            until(&mut monitor, |s| gateways(s).contains(&(VIP_PROTOCOL, 50, vec![ip(one)]))).await;
+            netlink
+                .set_default_route(default, &[(ip(one), None), (ip(two), Some(left))], 50, true)
+                .await
+                .unwrap();
+            let both = (VIP_PROTOCOL, 50, vec![ip(one), ip(two)]);
+            until(&mut monitor, |s| gateways(s).contains(&both) && gateways(s).contains(&other)).await;
+            // Of those with another protocol number none is removed, also with the same metric.
+            netlink.remove_default_route(default, 50).await.unwrap();
+            until(&mut monitor, |s| gateways(s) == [other.clone()]).await;
+            let refused = netlink.remove_default_route(default, metric).await;
+            assert!(refused.is_err(), "{refused:?}");
+            assert!(
+                netlink.set_default_route(default, &[(ip(two), None)], metric, false).await.is_err()
+                    || default.addr().is_ipv6()
+            );
+            netlink.delete_route(default).await.unwrap();
+        }
     });
 }

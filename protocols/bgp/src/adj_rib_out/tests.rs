@@ -10,7 +10,7 @@ fn codec() -> Codec {
         external: true,
         four_octet_as: true,
         families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
-        extended_next_hop: BTreeSet::new(),
+        ..Codec::before_open()
     }
 }
 

@@ -30,7 +30,9 @@ pub use framer::Framer;
 pub use notification::Notification;
 pub use open::{Capability, Open};
 pub use role::Role;
-pub use update::{Reach, ReceivedRoute, Update, end_of_rib, pack_announcements, pack_withdrawals};
+pub use update::{
+    PathChange, Reach, ReceivedRoute, Update, end_of_rib, pack_announcements, pack_withdrawals,
+};
 
 /// RFC 4271 §4.1: marker, length, type.
 pub const HEADER_LEN: usize = 19;
@@ -125,6 +127,9 @@ pub struct Codec {
     pub families: BTreeSet<Family>,
     /// Families that may carry a next hop of the other family (RFC 8950).
     pub extended_next_hop: BTreeSet<Family>,
+    /// Families whose prefixes come with a path identifier (RFC 7911). We send none.
+    #[serde(default)]
+    pub add_path: BTreeSet<Family>,
 }
 
 impl Codec {
@@ -135,6 +140,7 @@ impl Codec {
             four_octet_as: false,
             families: BTreeSet::new(),
             extended_next_hop: BTreeSet::new(),
+            add_path: BTreeSet::new(),
         }
     }
 }

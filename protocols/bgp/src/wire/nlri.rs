@@ -11,29 +11,44 @@ use super::octets::Octets;
 pub(super) fn read(family: Family, octets: &[u8]) -> Result<Vec<IpNet>, String> {
     let mut octets = Octets::new(octets);
     let mut prefixes = Vec::new();
-    while let Some(bits) = octets.u8() {
-        let size = usize::from(bits).div_ceil(8);
-        let cut = || format!("a prefix of length {bits} is cut short");
-        // Bits beyond the length are irrelevant (RFC 4271 §4.3) and cleared here.
-        let prefix = match family {
-            Family::Ipv4 => {
-                let mut address = [0; 4];
-                let room = address.get_mut(..size).filter(|_| bits <= 32);
-                room.ok_or_else(|| too_long(family, bits))?
-                    .copy_from_slice(octets.take(size).ok_or_else(cut)?);
-                Ipv4Net::new(Ipv4Addr::from(address), bits).map(|net| IpNet::V4(net.trunc()))
-            }
-            Family::Ipv6 => {
-                let mut address = [0; 16];
-                let room = address.get_mut(..size).filter(|_| bits <= 128);
-                room.ok_or_else(|| too_long(family, bits))?
-                    .copy_from_slice(octets.take(size).ok_or_else(cut)?);
-                Ipv6Net::new(Ipv6Addr::from(address), bits).map(|net| IpNet::V6(net.trunc()))
-            }
-        };
-        prefixes.push(prefix.map_err(|_| too_long(family, bits))?);
+    while !octets.is_empty() {
+        prefixes.push(next(family, &mut octets)?);
     }
     Ok(prefixes)
+}
+
+/// RFC 7911 §3: each behind its path identifier.
+pub(super) fn read_paths(family: Family, octets: &[u8]) -> Result<Vec<(IpNet, u32)>, String> {
+    let mut octets = Octets::new(octets);
+    let mut paths = Vec::new();
+    while !octets.is_empty() {
+        let cut = || "a path identifier is cut short".to_owned();
+        let path_id = octets.array::<4>().map(u32::from_be_bytes).ok_or_else(cut)?;
+        paths.push((next(family, &mut octets)?, path_id));
+    }
+    Ok(paths)
+}
+
+fn next(family: Family, octets: &mut Octets<'_>) -> Result<IpNet, String> {
+    let bits = octets.u8().ok_or_else(|| "a prefix is cut short".to_owned())?;
+    let size = usize::from(bits).div_ceil(8);
+    let cut = || format!("a prefix of length {bits} is cut short");
+    // Bits beyond the length are irrelevant (RFC 4271 §4.3) and cleared here.
+    let prefix = match family {
+        Family::Ipv4 => {
+            let mut address = [0; 4];
+            let room = address.get_mut(..size).filter(|_| bits <= 32);
+            room.ok_or_else(|| too_long(family, bits))?.copy_from_slice(octets.take(size).ok_or_else(cut)?);
+            Ipv4Net::new(Ipv4Addr::from(address), bits).map(|net| IpNet::V4(net.trunc()))
+        }
+        Family::Ipv6 => {
+            let mut address = [0; 16];
+            let room = address.get_mut(..size).filter(|_| bits <= 128);
+            room.ok_or_else(|| too_long(family, bits))?.copy_from_slice(octets.take(size).ok_or_else(cut)?);
+            Ipv6Net::new(Ipv6Addr::from(address), bits).map(|net| IpNet::V6(net.trunc()))
+        }
+    };
+    prefix.map_err(|_| too_long(family, bits))
 }
 
 fn too_long(family: Family, bits: u8) -> String {

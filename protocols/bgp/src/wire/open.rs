@@ -31,6 +31,8 @@ pub enum Capability {
     Role(u8),
     /// Code 65 (RFC 6793).
     FourOctetAs(u32),
+    /// Code 69 (RFC 7911 §4): family, and 1 (receives), 2 (sends) or 3 (both); the octet as it came.
+    AddPath(Vec<(AfiSafi, u8)>),
     /// Code 70 (RFC 7313).
     EnhancedRouteRefresh,
     /// Code 73 (draft-walton-bgp-hostname-capability): host and domain, at most 64 octets each.
@@ -183,6 +185,7 @@ impl Capability {
             }
             9 => Capability::Role(octets.u8()?),
             65 => Capability::FourOctetAs(octets.u32()?),
+            69 => return Some(add_path(value).unwrap_or_else(unknown)),
             70 => Capability::EnhancedRouteRefresh,
             // Of no consequence, so what is malformed is kept as it came.
             73 => return Some(host_name(value).unwrap_or_else(unknown)),
@@ -220,6 +223,13 @@ impl Capability {
                 out
             }
             Capability::Role(role) => vec![9, 1, *role],
+            Capability::AddPath(families) => {
+                let four = |(AfiSafi { afi, safi }, direction): &(AfiSafi, u8)| {
+                    let [high, low] = afi.to_be_bytes();
+                    [high, low, *safi, *direction]
+                };
+                with_length(69, families.iter().take(63).flat_map(four).collect())
+            }
             Capability::EnhancedRouteRefresh => vec![70, 0],
             Capability::HostName { host, domain } => {
                 with_length(73, [counted(host), counted(domain)].concat())
@@ -262,6 +272,16 @@ fn host_name(value: &[u8]) -> Option<Capability> {
     octets.is_empty().then_some(Capability::HostName { host, domain })
 }
 
+fn add_path(value: &[u8]) -> Option<Capability> {
+    let mut octets = Octets::new(value);
+    let mut families = Vec::new();
+    while !octets.is_empty() {
+        let (afi, safi, direction) = (octets.u16()?, octets.u8()?, octets.u8()?);
+        families.push((AfiSafi { afi, safi }, direction));
+    }
+    Some(Capability::AddPath(families))
+}
+
 fn text(octets: &mut Octets<'_>) -> Option<String> {
     let length = octets.u8()?;
     let text = octets.take(usize::from(length))?;
@@ -277,12 +297,15 @@ mod tests {
     fn names_and_versions_are_read_as_they_are_written_and_never_refused() {
         let host = Capability::HostName { host: "h1".to_owned(), domain: "example.net".to_owned() };
         let version = Capability::SoftwareVersion("anyvip 1".to_owned());
-        for capability in [host, version, Capability::EnhancedRouteRefresh, Capability::Role(3)] {
+        let paths = Capability::AddPath(vec![(Family::Ipv4.into(), 1), (Family::Ipv6.into(), 3)]);
+        for capability in [host, version, paths, Capability::EnhancedRouteRefresh, Capability::Role(3)] {
             let coded = capability.encode();
             assert_eq!(usize::from(coded[1]), coded.len() - 2);
             assert_eq!(Capability::decode(coded[0], &coded[2..]), Some(capability));
         }
-        for (code, value) in [(73, &[5, b'a'][..]), (73, &[1, 0xff, 0]), (75, &[]), (75, &[1, b'a', b'b'])] {
+        for (code, value) in
+            [(69, &[0, 1, 1][..]), (73, &[5, b'a']), (73, &[1, 0xff, 0]), (75, &[]), (75, &[1, b'a', b'b'])]
+        {
             let kept = Capability::Unknown { code, value: value.to_vec() };
             assert_eq!(Capability::decode(code, value), Some(kept));
         }

@@ -263,6 +263,7 @@ impl World {
             four_octet_as: true,
             families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
             extended_next_hop: BTreeSet::from([Family::Ipv4]),
+            ..Codec::before_open()
         };
         let mut messages = Vec::new();
         for (_, _, action) in self.log.iter().filter(|(at, host, _)| *at >= since && *host == who) {
@@ -484,6 +485,7 @@ impl World {
             }
             Action::StateChanged { .. }
             | Action::Advertised { .. }
+            | Action::HeardBeyondLimit { .. }
             | Action::Malformed { .. }
             | Action::Rejected { .. } => {}
         }

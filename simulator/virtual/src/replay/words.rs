@@ -55,6 +55,11 @@ pub fn action(action: &Action) -> String {
                 KernelRequest::SetArp { interface, ignore, announce } => {
                     format!("interface {interface}: arp_ignore={ignore} arp_announce={announce}")
                 }
+                KernelRequest::SetDefault { family, hops, .. } => {
+                    let hops = hops.iter().map(|hop| hop.gateway.to_string());
+                    format!("{family} default route through {}", list(hops))
+                }
+                KernelRequest::RemoveDefault { family } => format!("no {family} default route of ours"),
             };
             format!("kernel request {}: {what}", request.0)
         }
@@ -214,8 +219,13 @@ fn bgp_action(action: &BgpAction) -> String {
 /// The messages that are whole within these bytes. What was negotiated is not known here; four-octet AS numbers are.
 fn messages(bytes: &[u8]) -> String {
     let both = [Family::Ipv4, Family::Ipv6];
-    let codec =
-        Codec { external: true, four_octet_as: true, families: both.into(), extended_next_hop: both.into() };
+    let codec = Codec {
+        external: true,
+        four_octet_as: true,
+        families: both.into(),
+        extended_next_hop: both.into(),
+        ..Codec::before_open()
+    };
     let mut framer = Framer::default();
     framer.push(bytes);
     let mut words = Vec::new();

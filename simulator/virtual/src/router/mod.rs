@@ -269,6 +269,7 @@ impl Router {
                     turn.touched.insert(prefix);
                 }
             }
+            Bgp::HeardBeyondLimit { .. } => {}
             Bgp::Malformed { peer, error } => {
                 turn.actions.push(Action::Notice { text: format!("{peer}: {error}") });
             }

@@ -121,7 +121,7 @@ impl Kernel {
         for own in self.addresses.iter().filter(|own| up(own.interface) && !own.scope_host) {
             if let Ok(net) = IpNet::new(own.address, own.prefix_len) {
                 let hops = vec![Hop { gateway: None, interface: own.interface }];
-                routes.push(Route { destination: net.trunc(), metric: 0, hops });
+                routes.push(Route { destination: net.trunc(), metric: 0, hops, protocol: 0 });
             }
         }
         for (default, v4) in
@@ -137,7 +137,7 @@ impl Kernel {
                 .collect();
             if !hops.is_empty() {
                 let metric = if v4 { 0 } else { 1024 };
-                routes.push(Route { destination: default, metric, hops });
+                routes.push(Route { destination: default, metric, hops, protocol: 0 });
             }
         }
         routes
@@ -215,6 +215,9 @@ impl Kernel {
                 };
                 (link.settings.arp_ignore, link.settings.arp_announce) = (ignore, announce);
                 Ok(())
+            }
+            KernelRequest::SetDefault { .. } | KernelRequest::RemoveDefault { .. } => {
+                Err(Failure::new(FailureKind::Other, "the lab installs no default routes of agents"))
             }
         }
     }

@@ -12,7 +12,7 @@ fn peer(name: &str, advertised: bool, reason: Option<Reason>) -> VipPeerStatus {
         local_pref: None,
         communities: Vec::new(),
     });
-    VipPeerStatus { name: name.to_owned(), advertised, reason, attributes }
+    VipPeerStatus { name: name.to_owned(), advertised, reason, attributes, other_origins: None }
 }
 
 fn vip(address: &str, reason: Option<Reason>, peers: Vec<VipPeerStatus>) -> VipStatus {
@@ -53,6 +53,7 @@ fn session(name: &str, address: &str, state: &str, told: &[&str], last_error: Op
         bfd: None,
         last_error: last_error.map(str::to_owned),
         last_error_for_ms: last_error.map(|_| 5_000),
+        heard: None,
         sessions_lost: 0,
     }
 }

@@ -11,6 +11,16 @@ pub(in crate::wire) struct MpReach {
     pub(in crate::wire) family: Family,
     pub(in crate::wire) next_hop: NextHop,
     pub(in crate::wire) prefixes: Vec<IpNet>,
+    /// In place of `prefixes`, where the family has path identifiers (RFC 7911).
+    pub(in crate::wire) paths: Vec<(IpNet, u32)>,
+}
+
+/// MP_UNREACH_NLRI of a family that the session has.
+pub(in crate::wire) struct MpUnreach {
+    pub(in crate::wire) family: Family,
+    pub(in crate::wire) prefixes: Vec<IpNet>,
+    /// As above.
+    pub(in crate::wire) paths: Vec<(IpNet, u32)>,
 }
 
 /// Why one of the two cannot be used (RFC 7606 §5.3, §7.11, §7.12).
@@ -37,20 +47,34 @@ pub(super) fn decode_reach(value: &[u8], codec: &Codec) -> Result<Option<MpReach
         .ok_or_else(|| error(&format!("a next hop of {length} octets")))?;
     // Reserved, once the number of SNPAs.
     octets.u8().ok_or_else(|| error("cut short behind the next hop"))?;
-    let prefixes = nlri::read(family, octets.rest()).map_err(|text| error(&text))?;
-    Ok(Some(MpReach { family, next_hop, prefixes }))
+    let (prefixes, paths) = decode_prefixes(family, octets.rest(), codec).map_err(|text| error(&text))?;
+    Ok(Some(MpReach { family, next_hop, prefixes, paths }))
 }
 
 /// `None` as above.
-pub(super) fn decode_unreach(value: &[u8], codec: &Codec) -> Result<Option<(Family, Vec<IpNet>)>, MpError> {
+pub(super) fn decode_unreach(value: &[u8], codec: &Codec) -> Result<Option<MpUnreach>, MpError> {
     let mut octets = Octets::new(value);
     let family = decode_family(&mut octets)?;
     let Some(family) = family.family().filter(|family| codec.families.contains(family)) else {
         return Ok(None);
     };
-    match nlri::read(family, octets.rest()) {
-        Ok(prefixes) => Ok(Some((family, prefixes))),
+    match decode_prefixes(family, octets.rest(), codec) {
+        Ok((prefixes, paths)) => Ok(Some(MpUnreach { family, prefixes, paths })),
         Err(text) => Err(MpError::Family(family, text)),
+    }
+}
+
+type Prefixes = (Vec<IpNet>, Vec<(IpNet, u32)>);
+
+/// One or the other, as the session has it for this family.
+pub(in crate::wire) fn decode_prefixes(
+    family: Family,
+    octets: &[u8],
+    codec: &Codec,
+) -> Result<Prefixes, String> {
+    match codec.add_path.contains(&family) {
+        true => Ok((Vec::new(), nlri::read_paths(family, octets)?)),
+        false => Ok((nlri::read(family, octets)?, Vec::new())),
     }
 }
 

@@ -35,7 +35,7 @@ impl NextHop {
     }
 
     /// RFC 4271 §6.3: must be the address of a host.
-    pub(in crate::wire) fn is_host(&self) -> bool {
+    pub fn is_host(&self) -> bool {
         match self {
             NextHop::V4(address) => {
                 !(address.is_unspecified() || address.is_multicast() || address.is_broadcast())

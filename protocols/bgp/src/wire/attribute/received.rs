@@ -3,13 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use ipnet::IpNet;
-
-use super::multiprotocol::{self, MpError, MpReach};
+use super::multiprotocol::{self, MpError, MpReach, MpUnreach};
 use super::*;
 use crate::error::{AttributeError, Severity};
 use crate::wire::octets::Octets;
-use crate::wire::{AS_TRANS, Family, Notification};
+use crate::wire::{AS_TRANS, Notification};
 
 /// An error that is survived unless the UPDATE turns out to have no routes (RFC 7606 §5.2).
 pub(in crate::wire) struct Fault {
@@ -24,7 +22,7 @@ pub(in crate::wire) struct Received {
     pub(in crate::wire) attributes: PathAttributes,
     pub(in crate::wire) next_hop: Option<Ipv4Addr>,
     pub(in crate::wire) mp_reach: Option<MpReach>,
-    pub(in crate::wire) mp_unreach: Option<(Family, Vec<IpNet>)>,
+    pub(in crate::wire) mp_unreach: Option<MpUnreach>,
     /// MP_REACH_NLRI had something to announce, whether or not we could or wanted to read it.
     pub(in crate::wire) mp_reachable: bool,
     /// There was something besides MP_UNREACH_NLRI.
@@ -152,7 +150,7 @@ impl Received {
     fn mp_reach(&mut self, raw: &Raw<'_>, codec: &Codec) -> Result<(), Notification> {
         match multiprotocol::decode_reach(raw.value, codec) {
             Ok(Some(reach)) => {
-                self.mp_reachable = !reach.prefixes.is_empty();
+                self.mp_reachable = !(reach.prefixes.is_empty() && reach.paths.is_empty());
                 if self.mp_reachable && !reach.next_hop.is_host() {
                     let text = format!("{} is not the address of a host", reach.next_hop);
                     self.fault(raw.code, Malformed::withdraw(OPTIONAL_ATTRIBUTE, text), raw.whole);

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Reach, Update};
+use super::{PathChange, Reach, Update};
 use crate::error::{AttributeError, Severity};
+use crate::wire::attribute::multiprotocol::{MpReach, decode_prefixes};
 use crate::wire::attribute::received::{Fault, Received};
 use crate::wire::octets::Octets;
 use crate::wire::{Codec, Family, NextHop, Notification, nlri};
@@ -23,15 +24,16 @@ impl Update {
         };
         // RFC 7606 §3 j, §5.3: without knowing all prefixes nothing milder than a reset is safe.
         let classic = |octets| {
-            nlri::read(Family::Ipv4, octets)
+            decode_prefixes(Family::Ipv4, octets, codec)
                 .map_err(|_| Notification::update_error(INVALID_NETWORK_FIELD, &[]))
         };
-        let withdrawn = classic(withdrawn)?;
-        let announced = classic(octets.rest())?;
+        let (withdrawn, gone) = classic(withdrawn)?;
+        let (announced, come) = classic(octets.rest())?;
+        let has_classic_nlri = !(announced.is_empty() && come.is_empty());
 
         let mut received = Received::read(list, codec)?;
-        if !announced.is_empty() || received.mp_reachable {
-            received.check_mandatory(!announced.is_empty());
+        if has_classic_nlri || received.mp_reachable {
+            received.check_mandatory(has_classic_nlri);
         } else if received.beyond_unreach {
             // RFC 7606 §5.2: attributes without a route. With an error among them nobody knows where the route went.
             let grave = |fault: &&Fault| fault.error.severity > Severity::Discard;
@@ -40,8 +42,43 @@ impl Update {
             }
         }
         let mut update = Update { end_of_rib: end_of_rib(body, &received, codec), ..Update::default() };
+        update.settle_paths(gone, come, &mut received, codec);
         update.settle(withdrawn, announced, received, codec);
         Ok(update)
+    }
+
+    /// The same as [`settle`](Self::settle) for the families with path identifiers (RFC 7911 §5).
+    fn settle_paths(
+        &mut self,
+        gone: Vec<(IpNet, u32)>,
+        come: Vec<(IpNet, u32)>,
+        received: &mut Received,
+        codec: &Codec,
+    ) {
+        if codec.add_path.is_empty() {
+            return;
+        }
+        let severities: Vec<Severity> = received.faults.iter().map(|fault| fault.error.severity).collect();
+        let withdraw_all = severities.contains(&Severity::TreatAsWithdraw);
+        let wanted = |family: Family| {
+            codec.families.contains(&family) && !severities.contains(&Severity::DisableFamily(family))
+        };
+        let mut change = |family: Family, paths: Vec<(IpNet, u32)>, next_hop: Option<NextHop>| {
+            let next_hop = next_hop.filter(|_| !withdraw_all);
+            let paths = paths.into_iter().filter(|(prefix, _)| wanted(family) && nlri::is_unicast(prefix));
+            self.paths.extend(paths.map(|(prefix, path_id)| PathChange { prefix, path_id, next_hop }));
+        };
+        change(Family::Ipv4, gone, None);
+        if let Some(unreach) = &mut received.mp_unreach {
+            change(unreach.family, std::mem::take(&mut unreach.paths), None);
+        }
+        change(Family::Ipv4, come, received.next_hop.map(NextHop::V4));
+        if let Some(reach) = &mut received.mp_reach {
+            change(reach.family, std::mem::take(&mut reach.paths), Some(reach.next_hop));
+        }
+        if self.paths.iter().any(|path| path.next_hop.is_some()) {
+            self.attributes = received.attributes.clone();
+        }
     }
 
     /// Every prefix to where the errors, the session's families and the other fields leave it.
@@ -54,8 +91,8 @@ impl Update {
         if wanted(Family::Ipv4) {
             self.withdrawn = withdrawn;
         }
-        if let Some((_, prefixes)) = received.mp_unreach.filter(|(family, _)| wanted(*family)) {
-            self.withdrawn.extend(prefixes);
+        if let Some(unreach) = received.mp_unreach.filter(|unreach| wanted(unreach.family)) {
+            self.withdrawn.extend(unreach.prefixes);
         }
         let mut reach = Vec::new();
         if !announced.is_empty() && wanted(Family::Ipv4) {
@@ -64,7 +101,7 @@ impl Update {
             reach.push((0, Reach { family: Family::Ipv4, next_hop, prefixes: announced }));
         }
         if let Some(mp) = received.mp_reach.filter(|mp| wanted(mp.family)) {
-            let (family, next_hop, prefixes) = (mp.family, mp.next_hop, mp.prefixes);
+            let MpReach { family, next_hop, prefixes, .. } = mp;
             reach.push((14, Reach { family, next_hop, prefixes }));
         }
         for (code, reach) in &mut reach {
@@ -113,13 +150,14 @@ fn end_of_rib(body: &[u8], received: &Received, codec: &Codec) -> Option<Family>
         return codec.families.contains(&Family::Ipv4).then_some(Family::Ipv4);
     }
     match (body, &received.mp_unreach) {
-        ([0, 0, high, low, list @ ..], Some((family, prefixes)))
-            if prefixes.is_empty()
+        ([0, 0, high, low, list @ ..], Some(unreach))
+            if unreach.prefixes.is_empty()
+                && unreach.paths.is_empty()
                 && !received.beyond_unreach
                 && received.faults.is_empty()
                 && list.len() == usize::from(u16::from_be_bytes([*high, *low])) =>
         {
-            Some(*family)
+            Some(unreach.family)
         }
         _ => None,
     }

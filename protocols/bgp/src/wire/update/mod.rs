@@ -25,6 +25,20 @@ pub struct Update {
     pub end_of_rib: Option<Family>,
     /// What decoding survived; empty in what we send.
     pub errors: Vec<AttributeError>,
+    /// In place of `withdrawn` and `reach`, where the family's prefixes carry path identifiers (RFC 7911). Never sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<PathChange>,
+}
+
+/// One of several paths to a prefix came, or went (RFC 7911 §3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathChange {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// The peer's name for the path; means nothing elsewhere.
+    pub path_id: u32,
+    /// Its next hop, with the attributes of the UPDATE; `None`: the path is withdrawn.
+    pub next_hop: Option<NextHop>,
 }
 
 /// Prefixes of one family that share a next hop.

@@ -11,7 +11,7 @@ fn codec() -> Codec {
         external: true,
         four_octet_as: true,
         families: [Family::Ipv4, Family::Ipv6].into(),
-        extended_next_hop: BTreeSet::new(),
+        ..Codec::before_open()
     }
 }
 
