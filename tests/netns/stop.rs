@@ -92,9 +92,16 @@ fn after_three_unclean_ends_announcing_waits() {
     }
     let mut host = Host::new();
     host.wait_told(1);
+    let state = host.agent.files.state().join("state.json");
     for _ in 0..3 {
         host.agent.kill();
+        let before = std::fs::read(&state).unwrap();
         host.restart();
+        // A life counts once it is on disk, which may take longer than it takes to be killed.
+        wait_until(LONG, || {
+            let written = std::fs::read(&state).is_ok_and(|now| now != before);
+            if written { Ok(()) } else { Err("this life is not in state.json".to_owned()) }
+        });
     }
     let status = host.agent.status();
     assert_eq!(reason(&status, VIP4), "CrashLoop", "{status:#}");
