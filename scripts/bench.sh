@@ -12,7 +12,8 @@ sim=$release/anyvip-sim agent=$release/anyvip
 scratch=$(mktemp -d)
 lab=bench$$
 cleanup() {
-  "$sim" down "$lab" >/dev/null 2>&1 || true
+  local name
+  for name in "$lab" "many64-$$" "many256-$$"; do "$sim" down "$name" >/dev/null 2>&1 || true; done
   rm -rf "$scratch"
 }
 trap cleanup EXIT
@@ -53,6 +54,70 @@ row "twin of the kernel's hash: IPv4 5-tuple, 8 next hops" "≥ 20 million flows
   "$("$sim" hash spread --count 10000000 --members 8 | tail -n 1)"
 row "10,000,000 flows over 1,000 next hops, one leaves" "< 2 s" \
   "$("$sim" hash change --count 10000000 --members 1000 --leave 500 --install group | tail -n 1)"
+
+# many N: a lab manyN of a router and N hosts with an agent each, as files, and a scenario that waits until all have told their VIP.
+many() {
+  local n name=many$1-$$
+  mkdir -p "$name"
+  {
+    printf 'name: %s\ntopology:\n  defaults:\n    kind: linux\n' "$name"
+    printf '    exec: [anyvip-sim node --lab /lab --name __clabNodeName__]\n  nodes:\n    router:\n      labels:\n'
+    printf '        anyvip.role: router\n        anyvip.asn: 65000\n'
+    for ((n = 0; n < $1; n++)); do printf '        anyvip.address.eth%d: 10.1.%d.%d/30\n' $((n + 1)) $((n / 64)) $((n % 64 * 4 + 1)); done
+    for ((n = 0; n < $1; n++)); do
+      printf '    h%d:\n      binds: [%s/h%d.toml:/etc/anyvip/config.toml]\n' $((n + 1)) "$name" $((n + 1))
+      printf '      labels: { anyvip.role: agent, anyvip.asn: %d, anyvip.service.http: 8080, ' $((66000 + n))
+      printf 'anyvip.address.eth1: 10.1.%d.%d/30, anyvip.gateway: 10.1.%d.%d }\n' $((n / 64)) $((n % 64 * 4 + 2)) $((n / 64)) $((n % 64 * 4 + 1))
+    done
+    printf '  links:\n'
+    for ((n = 1; n <= $1; n++)); do printf '    - endpoints: ["router:eth%d", "h%d:eth1"]\n' "$n" "$n"; done
+  } > "$name.clab.yml"
+  {
+    printf 'title: %d hosts\nsteps:\n' "$1"
+    for ((n = 1; n <= $1; n++)); do printf '  - wait-for: { agent: h%d, vip: 192.0.2.53, announced: true, within: 60s }\n' "$n"; done
+    # A cause has a time.
+    printf '  - sysctl: { node: router, key: net.ipv4.ip_forward, value: 1 }\n'
+  } > "$name.scenario.yml"
+  for ((n = 0; n < $1; n++)); do
+    printf 'config_version = 1\nrouter_id = "10.1.%d.%d"\n[bgp]\nasn = %d\n' $((n / 64)) $((n % 64 * 4 + 2)) $((66000 + n))
+    printf '[bgp.peer.router]\naddress = "10.1.%d.%d"\nasn = 65000\n' $((n / 64)) $((n % 64 * 4 + 1))
+    printf '[service.web]\nvips = ["192.0.2.53"]\n[[service.web.check]]\nhttp = { port = 8080, path = "/" }\ninterval = "1s"\n'
+  done | awk -v name="$name" '/^config_version/ { n++ } { print > (name "/h" n ".toml") }'
+}
+since() { awk -v from="$1" -v to="$(date +%s.%N)" 'BEGIN { printf "%.2f", to - from }'; }
+
+many 64
+begin=$(date +%s.%N)
+"$sim" up --agent "$agent" "many64-$$.clab.yml" >/dev/null
+up=$(since "$begin")
+begin=$(date +%s.%N)
+"$sim" down "many64-$$" >/dev/null
+row "lab of 64 hosts with agents: up, down" "< 2 s, < 1 s" "$up s, $(since "$begin") s"
+
+many 256
+"$sim" run --agent "$agent" "many256-$$.clab.yml" > many.txt || { tail -n 20 many.txt >&2; exit 1; }
+row "lab of 256 hosts: all agents Established, and have told their VIP" "< 20 s" \
+  "$(awk '/sysctl net.ipv4.ip_forward/ { print $1 " s" }' many.txt)"
+"$sim" up --agent "$agent" "many256-$$.clab.yml" >/dev/null
+sleep 5
+# Shared pages are counted once.
+memory=$(for pid in $(pgrep -f "anyvip-sim/many256-$$/"); do awk '/^Pss:/ { print $2 }' "/proc/$pid/smaps_rollup" 2>/dev/null; done |
+  awk '{ kb += $1 } END { printf "%d MB in %d processes", kb / 1024, NR }')
+"$sim" down "many256-$$" >/dev/null
+row "its memory: agents, nodes, services" "reported" "$memory"
+
+cat > generator.scenario.yml <<'END'
+title: fifty thousand flows, each once
+traffic:
+  udp: { from: client, to: 192.0.2.53, port: 5300, protocol: udp, flows: 50000 }
+steps:
+  - wait-for: { router: router, prefix: 192.0.2.53/32, next-hops: [h1, h2, h3, h4] }
+  - flows: udp
+  - expect: { of: udp, lost: 0, as-predicted: true }
+END
+"$sim" run --agent "$agent" bench.clab.yml --scenario generator.scenario.yml > generator.txt || { tail -n 20 generator.txt >&2; exit 1; }
+row "client: new 5-tuples asked and answered, all where the twin says" "≥ 20,000 a second" \
+  "$(awk '/udp: 50000/ { print $(NF - 2) " a second" }' generator.txt)"
 
 deaths 20 200 > kills.scenario.yml
 "$sim" run --agent "$agent" bench.clab.yml --scenario kills.scenario.yml > kills.txt

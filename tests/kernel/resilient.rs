@@ -181,3 +181,21 @@ fn buckets_that_fall_idle_go_to_the_newcomer_as_in_the_twin() {
         if kernel == twin { Ok(()) } else { Err("the kernel has not moved all yet".to_owned()) }
     });
 }
+
+/// The twin of a router (`router::Fib`) knows it; a table by itself cannot.
+#[test]
+fn ipv4_does_not_look_into_a_group_of_one_and_no_bucket_counts_as_used() {
+    if !possible() {
+        return;
+    }
+    let mut pair = Pair::new(table(128, 3600, 0), &Member::equal(2));
+    pair.use_buckets(|_| true);
+    pair.replace(&[Member { id: 0, weight: 1 }]);
+    pair.equal("the other one left");
+    pair.let_ticks_pass();
+    let flows: Vec<Flow> = pair.flows.values().copied().collect();
+    assert!(pair.world.ask(&flows).iter().all(|server| *server == 0));
+    pair.replace(&Member::equal(2));
+    pair.equal("what came from the other was not used since, and goes back");
+    assert_eq!(pair.tables().0.iter().filter(|member| **member == 1).count(), 64);
+}

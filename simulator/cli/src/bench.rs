@@ -1,7 +1,7 @@
 //! A lab built out of network namespaces: one child a node, cables between them.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyvip_io::Namespace;
-use anyvip_io::netlink::Netlink;
+use anyvip_io::netlink::{Cable, Netlink};
 use anyvip_machine::Time;
 use anyvip_virtual::lab::{Lab, NodeName, Role};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -23,6 +23,9 @@ use crate::process;
 
 /// How long a node may take for its first word, and to end.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Index of the first end of the first cable; what the kernel numbers itself begins far below.
+const FIRST_INDEX: u32 = 10_000;
 
 type Reply = Result<(Time, Answer), String>;
 
@@ -56,8 +59,14 @@ impl Bench {
         Bench { nodes: BTreeMap::new(), messages, sender, folder }
     }
 
-    /// Builds the lab and begins all roles, routers first. Whatever comes of it, [`Bench::end`] must follow.
-    pub(crate) async fn build(&mut self, lab: &Lab, lab_file: &Path, agent: &Path) -> Result<(), String> {
+    /// Builds the lab and begins all roles, routers first. `reloadable` are the agents that will get other configurations. Whatever comes of it, [`Bench::end`] must follow.
+    pub(crate) async fn build(
+        &mut self,
+        lab: &Lab,
+        lab_file: &Path,
+        agent: &Path,
+        reloadable: &BTreeSet<NodeName>,
+    ) -> Result<(), String> {
         for (name, node) in &lab.nodes {
             if node.role == Role::Bridge {
                 continue;
@@ -69,6 +78,9 @@ impl Bench {
                 .args(["--name", name]);
             command.arg("--run-dir").arg(self.folder.path().join(name));
             command.arg("--agent").arg(agent);
+            if reloadable.contains(name) {
+                command.arg("--reloadable");
+            }
             // A group of its own: Ctrl-C is for the lab, which then ends its nodes in order.
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
             let mut command = tokio::process::Command::from(command);
@@ -130,7 +142,10 @@ impl Bench {
             }
             let [(a, a_space), (b, b_space)] =
                 <[_; 2]>::try_from(ends).map_err(|_| "a link has two ends".to_owned())?;
-            netlink.create_veth((&a, &a_space), (&b, &b_space)).await.map_err(text)?;
+            // Numbers of no other end: where both ends of a cable have the same, a lost carrier is told late.
+            let first = FIRST_INDEX + 2 * u32::try_from(number).unwrap_or(0);
+            let cable = Cable { indexes: [first, first + 1], mtu: link.mtu };
+            netlink.create_cable((&a, &a_space), (&b, &b_space), cable).await.map_err(text)?;
             for (port, name) in link.ends.iter().zip([a, b]) {
                 if let Some(bridge) = bridges.get(&port.node) {
                     let end = netlink.link(&name).await.map_err(text)?;

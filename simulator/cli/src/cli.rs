@@ -60,6 +60,8 @@ pub(crate) enum Command {
         tcp: Option<u16>,
         #[arg(long)]
         udp: Option<u16>,
+        #[arg(long)]
+        dns: Option<u16>,
     },
 }
 
@@ -135,6 +137,8 @@ pub(crate) struct Node {
     pub(crate) own_namespace: bool,
     #[arg(long, hide = true)]
     pub(crate) orders: bool,
+    #[arg(long, hide = true)]
+    pub(crate) reloadable: bool,
     #[arg(long, hide = true)]
     pub(crate) run_dir: Option<PathBuf>,
 }

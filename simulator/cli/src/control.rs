@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyvip_machine::Time;
 use anyvip_virtual::observation::{Flows, Held};
+use anyvip_virtual::router::Hop;
 use anyvip_virtual::scenario::Traffic;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,8 @@ pub(crate) enum Order {
     Loss { permille: u16 },
     /// Delete a host address from whichever interface has it.
     DeleteAddress { address: IpAddr },
+    /// Give the agent another configuration, a file beside the lab, and reload it.
+    Reload { config: String },
     /// Set a sysctl.
     Sysctl { key: String, value: String },
     /// Ask every flow once.
@@ -92,6 +95,8 @@ pub(crate) enum Message {
     Reply { id: u64, at: Time, result: Result<Answer, String> },
     /// The kernel's route to a prefix changed.
     Route { prefix: IpNet, next_hops: Vec<IpAddr>, at: Time },
+    /// What the router put into its kernel, in this order; nothing: it removed the route.
+    Installed { prefix: IpNet, next_hops: Vec<Hop>, at: Time },
     /// A BGP session of the router came or went.
     Session { peer: String, up: bool, text: String, at: Time },
     /// What `start` got so far, where that is wanted: answered, not answered, and answers by server since the last time.

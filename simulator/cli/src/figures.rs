@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyvip_machine::Time;
 use anyvip_virtual::observation::{Ask, End, Flows, Held, Outcome};
+use anyvip_virtual::prediction::Agreement;
 use anyvip_virtual::scenario::Traffic;
 use serde::Serialize;
 
@@ -33,6 +34,8 @@ pub(crate) struct Measurement {
     pub(crate) latency_us: Option<Latency>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) over_time: Option<OverTime>,
+    /// How the answers agree with the twin of the kernel.
+    pub(crate) twin: Agreement,
 }
 
 /// From question to answer, in microseconds.
@@ -133,6 +136,7 @@ impl Measurement {
             lost_after_ms: cause.and_then(after),
             latency_us: Latency::of(&flows.asks),
             over_time: OverTime::of(&flows.asks, first, last),
+            twin: Agreement::default(),
         }
     }
 

@@ -11,6 +11,15 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Uid;
 
+/// FRR keeps files of an instance under this name, followed by lab and node, in its own folder.
+const FRR_INSTANCES: &str = "anyvip-sim_";
+const FRR_STATE: &str = "/var/run/frr";
+
+/// The name of FRR's instance at a node, for which it takes no dots.
+pub(crate) fn frr_instance(lab: &str, node: &str) -> String {
+    format!("{FRR_INSTANCES}{lab}_{}", node.replace('.', "_"))
+}
+
 /// Removed when dropped.
 pub(crate) struct Folder {
     path: PathBuf,
@@ -44,16 +53,17 @@ impl Folder {
     }
 
     fn try_make(base: &Path, name: &str) -> io::Result<Folder> {
-        DirBuilder::new().recursive(true).mode(0o700).create(base)?;
+        // To be passed through, not looked into: FRR's user must reach its own folder.
+        DirBuilder::new().recursive(true).mode(0o711).create(base)?;
         let guard = lock(base, FlockArg::LockExclusive)?;
         for entry in std::fs::read_dir(base)? {
             let path = entry?.path();
             if path.is_dir() && lock(&path, FlockArg::LockExclusiveNonblock).is_ok() {
-                std::fs::remove_dir_all(&path)?;
+                forget(&path)?;
             }
         }
         let path = base.join(name);
-        DirBuilder::new().mode(0o700).create(&path).map_err(|error| match error.kind() {
+        DirBuilder::new().mode(0o711).create(&path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => io::Error::other(format!("a lab `{name}` runs already")),
             _ => error,
         })?;
@@ -73,6 +83,40 @@ impl Drop for Folder {
         // Only works, and only should, when it is empty.
         let _ = std::fs::remove_dir(&self.base);
     }
+}
+
+/// Removes what a lab that was killed has left: its processes are gone with it, its folder and what FRR keeps elsewhere are not.
+fn forget(path: &Path) -> io::Result<()> {
+    let lab = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let instances = frr_instance(&lab, "");
+    for entry in std::fs::read_dir(FRR_STATE).into_iter().flatten().filter_map(Result::ok) {
+        if entry.file_name().to_string_lossy().starts_with(&instances) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    std::fs::remove_dir_all(path)
+}
+
+/// Removes the folders of a lab that nobody holds: that of `up`, and those of `run`, which have a number behind the name. True if
+/// there was one.
+pub(crate) fn clean(base: &Path, name: &str) -> Result<bool, String> {
+    let text = |error: io::Error| format!("{}: {error}", base.display());
+    if !base.is_dir() {
+        return Ok(false);
+    }
+    let _guard = lock(base, FlockArg::LockExclusive).map_err(text)?;
+    let mut found = false;
+    for entry in std::fs::read_dir(base).map_err(text)?.filter_map(Result::ok) {
+        let (path, entry) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let number = entry.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+        let of_run = number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()));
+        if (entry == name || of_run) && path.is_dir() && !is_held(&path) {
+            forget(&path).map_err(text)?;
+            found = true;
+        }
+    }
+    let _ = std::fs::remove_dir(base);
+    Ok(found)
 }
 
 /// Whether somebody holds this folder.
@@ -99,8 +143,14 @@ mod tests {
         assert!(first.path().is_dir(), "one that is held stays");
         let Err(error) = Folder::make(&base, "first") else { panic!() };
         assert!(error.contains("runs already"), "{error}");
+        std::fs::create_dir_all(base.join("third-4711/h1")).unwrap();
+        std::fs::create_dir_all(base.join("third-party")).unwrap();
+        assert_eq!(clean(&base, "first"), Ok(false), "what is held stays");
+        assert_eq!(clean(&base, "third"), Ok(true));
+        assert!(!base.join("third-4711").exists() && base.join("third-party").exists());
         drop(first);
         assert!(base.is_dir());
+        std::fs::remove_dir(base.join("third-party")).unwrap();
         drop(second);
         assert!(!base.exists());
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use anyvip_machine::Time;
 use anyvip_virtual::lab::{Lab, Role};
 use anyvip_virtual::observation::{Flows, Held, Verdict};
+use anyvip_virtual::prediction::Agreement;
+use anyvip_virtual::router::Install;
 use anyvip_virtual::scenario::{Expectation, Traffic};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -67,6 +69,9 @@ pub(crate) struct Shown {
     pub(crate) role: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) asn: Option<u32>,
+    /// How a router installs next hops.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) install: Option<Install>,
     pub(crate) addresses: Vec<IpNet>,
 }
 
@@ -104,13 +109,13 @@ pub(crate) struct Route {
 impl Topology {
     fn of(lab: &Lab) -> Topology {
         let shown = |node: &anyvip_virtual::lab::Node| {
-            let (role, asn) = match &node.role {
-                Role::Bridge => ("bridge", None),
-                Role::Router(router) => ("router", Some(router.asn)),
-                Role::Agent(agent) => ("server", Some(agent.asn)),
-                Role::Client => ("client", None),
+            let (role, asn, install) = match &node.role {
+                Role::Bridge => ("bridge", None, None),
+                Role::Router(router) => ("router", Some(router.asn), Some(router.install)),
+                Role::Agent(agent) => ("server", Some(agent.asn), None),
+                Role::Client => ("client", None, None),
             };
-            Shown { role, asn, addresses: node.addresses.values().flatten().copied().collect() }
+            Shown { role, asn, install, addresses: node.addresses.values().flatten().copied().collect() }
         };
         let end = |port: &anyvip_virtual::lab::Port| format!("{}:{}", port.node, port.interface);
         Topology {
@@ -167,9 +172,10 @@ impl Journal {
         self.timeline.push(Entry { at_ms: millis(at, self.begin), after_ms, kind, text, route });
     }
 
-    pub(crate) fn measure(&mut self, name: &str, traffic: &Traffic, flows: &Flows) {
+    pub(crate) fn measure(&mut self, name: &str, traffic: &Traffic, flows: &Flows, twin: &Agreement) {
         let number = self.measurements.len();
-        let measurement = Measurement::of(number, traffic, flows, self.begin, self.cause);
+        let mut measurement = Measurement::of(number, traffic, flows, self.begin, self.cause);
+        measurement.twin = twin.clone();
         let earlier = self.measurements.iter().filter(|(_, earlier)| earlier.comparable(&measurement));
         let before = earlier.max_by_key(|(_, earlier)| earlier.number).map(|(name, _)| name.clone());
         self.measurements.insert(name.to_owned(), measurement);
@@ -183,6 +189,7 @@ impl Journal {
     pub(crate) fn judged(&mut self, expectation: &Expectation) {
         if let Expectation::LostOnlyOf { of, before, .. }
         | Expectation::SameServer { of, before, .. }
+        | Expectation::MovedShare { of, before, .. }
         | Expectation::Moved { of, before, .. } = expectation
         {
             self.compare(before, of);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyvip_virtual::checker::facts::{Admin, PeerFacts, RouterFacts, VipFacts};
 use anyvip_virtual::checker::rules;
 use anyvip_virtual::lab::{Lab, NodeName};
+use anyvip_virtual::router::MULTIPATH_LIMIT;
 use anyvip_virtual::scenario::Disturbance;
 use ipnet::IpNet;
 use serde_json::Value;
@@ -73,7 +74,7 @@ impl Truth {
             Disturbance::Loss { router, .. } => {
                 self.disturbed.insert(router.clone());
             }
-            Disturbance::DeleteVip { .. } | Disturbance::Sysctl { .. } => {}
+            Disturbance::DeleteVip { .. } | Disturbance::Sysctl { .. } | Disturbance::Reload { .. } => {}
         }
     }
 
@@ -162,6 +163,10 @@ fn router_facts(
     let hops = routes.get(&(router.clone(), IpNet::from(vip)));
     let ours = |hop: &IpAddr| lab.owner_of(*hop).is_some_and(|owner| owner == node);
     let uses = hops.is_some_and(|hops| hops.iter().any(ours));
+    if !uses && hops.is_some_and(|hops| hops.len() >= MULTIPATH_LIMIT) {
+        // It uses no more than so many, and does not show whom it knows besides.
+        return None;
+    }
     Some(RouterFacts {
         able: true,
         clear: !truth.disturbed.contains(node) && !truth.disturbed.contains(router),

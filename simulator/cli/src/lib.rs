@@ -11,7 +11,7 @@
 //! - `sweep`: many seeds of the virtual lab under random faults; `fleet`: thousands of hosts, and what dies among them.
 //! - `virtual_lab`: the same scenarios in virtual time; `words`: what both backends say.
 //! - `node`: what happens inside a node: its network, its role, the orders of the lab (`control`).
-//! - `traffic`: the client's flows.
+//! - `traffic`: the client's flows; `dns`: the least of it.
 //! - `hash`: questions about flows that need no lab.
 //!
 //! Who owns what: the lab's process holds every node by a pipe. When it ends, however it ends, the pipes close, the nodes
@@ -29,6 +29,7 @@ mod bench;
 mod cli;
 mod clock;
 mod control;
+mod dns;
 mod figures;
 mod fleet;
 mod folder;
@@ -55,8 +56,10 @@ mod words;
 /// The program `anyvip-sim`.
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == process::HATCH) {
-        return process::hatch(&arguments.collect::<Vec<_>>());
+    match arguments.next() {
+        Some(first) if first == process::HATCH => return process::hatch(&arguments.collect::<Vec<_>>()),
+        Some(first) if first == process::KEEPER => return process::keep(&arguments.collect::<Vec<_>>()),
+        _ => {}
     }
     match cli::Cli::parse().command {
         cli::Command::Run(arguments) => run::main(&arguments),
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
                 own_namespace: arguments.own_namespace,
                 orders: arguments.orders,
                 run_dir: arguments.run_dir,
+                reloadable: arguments.reloadable,
                 agent: arguments.agent,
             };
             if arguments.detach { node::detach(&options) } else { node::main(options) }
@@ -78,8 +82,8 @@ pub fn main() -> ExitCode {
         cli::Command::Replay(arguments) => replay::main(&arguments),
         cli::Command::Fleet(arguments) => fleet::main(&arguments),
         cli::Command::Sweep(arguments) => sweep::main(&arguments),
-        cli::Command::Service { name, http, tcp, udp } => {
-            service::main(&name, ServicePorts { http, tcp, udp })
+        cli::Command::Service { name, http, tcp, udp, dns } => {
+            service::main(&name, ServicePorts { http, tcp, udp, dns })
         }
     }
 }

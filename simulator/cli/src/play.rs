@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyvip_machine::Time;
 use anyvip_virtual::lab::{Lab, NodeName, Role};
 use anyvip_virtual::observation::{Observation, RouteChange, Verdict};
+use anyvip_virtual::prediction::{Change, Prediction, rerouted};
+use anyvip_virtual::router::Hop;
 use anyvip_virtual::scenario::{
     Action, Condition, Disturbance, Expectation, NextHops, Ports, Scenario, Step, Traffic,
 };
@@ -19,7 +21,7 @@ use crate::journal::{Journal, Kind};
 use crate::judge::{self, Truth};
 use crate::live::Asking;
 use crate::report::Report;
-use crate::words::{describe, describe_action, describe_disturbance, kind};
+use crate::words::{self, describe, describe_action, describe_disturbance, kind, weights_of};
 
 /// How often an agent's status is asked while something is awaited.
 const STATUS_PERIOD: Duration = Duration::from_millis(50);
@@ -36,7 +38,10 @@ pub(crate) struct Play<'a> {
     journal: Journal,
     seen: Observation,
     routes: BTreeMap<(NodeName, IpNet), Vec<IpAddr>>,
-    measured: BTreeMap<String, String>,
+    installed: BTreeMap<(NodeName, IpNet), Vec<Hop>>,
+    prediction: Prediction,
+    /// Of held connections: the servers that the twin named when they were opened.
+    named: BTreeMap<String, BTreeMap<u16, NodeName>>,
     verdicts: Vec<Verdict>,
     truth: Truth,
 }
@@ -65,7 +70,9 @@ pub(crate) async fn play(
         journal,
         seen: Observation::default(),
         routes: BTreeMap::new(),
-        measured: BTreeMap::new(),
+        installed: BTreeMap::new(),
+        prediction: Prediction::new(lab),
+        named: BTreeMap::new(),
         verdicts: Vec::new(),
         truth: Truth::default(),
     };
@@ -128,12 +135,19 @@ impl Play<'_> {
                 let traffic = self.traffic(traffic)?;
                 let order = Order::Hold { name: name.clone(), traffic: traffic.clone() };
                 let (at, _) = self.order(&traffic.from, order).await?;
+                self.note_all();
+                let named = self.prediction.servers(&traffic, clock::now());
+                self.named.insert(name.clone(), named);
                 self.report.note(at, &format!("{name}: opened {} connections", traffic.flows));
             }
             Action::Release { name } => {
                 let traffic = self.traffic_of(name)?;
                 let (at, answer) = self.order(&traffic.from, Order::Release { name: name.clone() }).await?;
                 if let Answer::Held(held) = answer {
+                    self.note_all();
+                    let now = self.prediction.servers(&traffic, at);
+                    let before = self.named.remove(name).unwrap_or_default();
+                    self.seen.rerouted.insert(name.clone(), rerouted(&before, now));
                     self.report.held(name, at, &held);
                     self.journal.connections(name, &held);
                     self.seen.held.insert(name.clone(), held);
@@ -183,8 +197,9 @@ impl Play<'_> {
             IpAddr::V6(to) => format!("[{to}]:{}", traffic.port),
         };
         self.report.flows(name, &format!("{} to {to}", kind(traffic)), &flows);
-        self.journal.measure(name, traffic, &flows);
-        self.measured.insert(name.to_owned(), traffic.from.clone());
+        let agreement = self.prediction.compare(traffic, &flows);
+        self.journal.measure(name, traffic, &flows, &agreement);
+        self.seen.agreements.insert(name.to_owned(), agreement);
         self.seen.flows.insert(name.to_owned(), (traffic.to, flows));
     }
 
@@ -214,6 +229,15 @@ impl Play<'_> {
                 self.journal.route(at, node, prefix, self.names_of(&next_hops), text);
                 self.routes.insert((node.to_owned(), prefix), next_hops.clone());
                 self.seen.routes.push(RouteChange { router: node.to_owned(), prefix, next_hops, at });
+            }
+            Message::Installed { prefix, next_hops, at } => {
+                if let Some(text) = weights_of(self.lab, node, prefix, &next_hops) {
+                    self.report.effect(at, &text);
+                    self.journal.add(at, Kind::Effect, text);
+                }
+                self.installed.insert((node.to_owned(), prefix), next_hops.clone());
+                let router = node.to_owned();
+                self.prediction.change(at, Change::Installed { router, prefix, next_hops });
             }
             Message::Session { peer, up: true, at, .. } => {
                 self.journal.add(at, Kind::Effect, format!("{node}: session with {peer} up"));
@@ -296,6 +320,11 @@ impl Play<'_> {
                     }
                 };
                 (met, self.names(hops))
+            }
+            Condition::Weights { router, prefix, weights } => {
+                let none = Vec::new();
+                let hops = self.installed.get(&(router.clone(), *prefix)).unwrap_or(&none);
+                words::weigh(self.lab, hops, weights)
             }
             Condition::Health { agent, .. }
             | Condition::Announced { agent, .. }
@@ -399,6 +428,9 @@ impl Play<'_> {
             Disturbance::Sysctl { node, key, value } => {
                 at_node(node, Order::Sysctl { key: key.clone(), value: value.clone() });
             }
+            Disturbance::Reload { node, config } => {
+                at_node(node, Order::Reload { config: config.clone() });
+            }
         }
         self.note_all();
         // What comes of it must not be told before it: the cause is written down when its first order is answered.
@@ -415,6 +447,10 @@ impl Play<'_> {
             };
             if cause.is_none() {
                 cause = Some(at);
+                if let Disturbance::Sysctl { node, key, value } = disturbance {
+                    let (node, key, value) = (node.clone(), key.clone(), value.clone());
+                    self.prediction.change(at, Change::Sysctl { node, key, value });
+                }
                 self.report.cause(at, &text);
                 self.journal.add(at, Kind::Cause, text.clone());
             }

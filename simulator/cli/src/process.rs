@@ -28,6 +28,34 @@ pub(crate) fn hatch(argv: &[OsString]) -> ExitCode {
     ExitCode::from(127)
 }
 
+/// The hidden subcommand that starts another program and ends it when its own standard input ends.
+pub(crate) const KEEPER: &str = "keeper";
+
+/// `anyvip-sim keeper PROGRAM ARGS…`: for programs that give up their rights, and with them the wish to die with their parent. The
+/// end of standard input, which comes however the parent ends, is the end of the program.
+pub(crate) fn keep(argv: &[OsString]) -> ExitCode {
+    let Some((program, arguments)) = argv.split_first() else { return ExitCode::from(2) };
+    let started = std::process::Command::new(program).args(arguments).stdin(Stdio::null()).spawn();
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!("anyvip-sim: cannot run {}: {error}", Path::new(program).display());
+            return ExitCode::from(127);
+        }
+    };
+    let pid = i32::try_from(child.id()).map(Pid::from_raw);
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        if let Ok(pid) = pid {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    });
+    match child.wait() {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
 /// The kernel kills this process when the thread that started it ends.
 pub(crate) fn die_with_parent() -> Result<(), String> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| format!("parent-death signal: {error}"))
@@ -69,6 +97,8 @@ pub(crate) fn command(program: &Path) -> Result<tokio::process::Command, String>
 pub(crate) struct Process {
     pid: Pid,
     expected: Rc<Cell<bool>>,
+    /// A keeper ends when this does.
+    input: Option<tokio::process::ChildStdin>,
     ended: watch::Receiver<bool>,
     watcher: tokio::task::JoinHandle<()>,
 }
@@ -83,6 +113,7 @@ impl Process {
         let mut child = command.spawn().map_err(|error| format!("cannot start {what}: {error}"))?;
         let pid =
             child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or_else(|| format!("{what} has no pid"))?;
+        let input = child.stdin.take();
         let expected = Rc::new(Cell::new(false));
         let (end, ended) = watch::channel(false);
         let (what, wanted) = (what.to_owned(), expected.clone());
@@ -96,7 +127,7 @@ impl Process {
                 });
             }
         });
-        Ok(Process { pid: Pid::from_raw(pid), expected, ended, watcher })
+        Ok(Process { pid: Pid::from_raw(pid), expected, input, ended, watcher })
     }
 
     /// Sends a signal, unless it has ended already.
@@ -124,6 +155,10 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.expected.set(true);
+        if self.input.take().is_some() {
+            // A keeper that is killed could not end what it keeps. It ends by itself now.
+            return;
+        }
         let _ = self.signal(Signal::SIGKILL);
         // Dropping the child kills it too and leaves the reaping to the runtime.
         self.watcher.abort();

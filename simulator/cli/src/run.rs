@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyvip_virtual::diagnostic::Diagnostic;
-use anyvip_virtual::lab::{Lab, Role};
-use anyvip_virtual::scenario::Scenario;
+use anyvip_virtual::diagnostic::{Diagnostic, Severity};
+use anyvip_virtual::lab::{Daemon, Lab, Role};
+use anyvip_virtual::scenario::{Action, Disturbance, Scenario};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::bench::Bench;
@@ -15,7 +15,7 @@ use crate::folder::{self, Folder};
 use crate::journal::{Journal, Run};
 use crate::report::Report;
 use crate::rootless::{self, Rights};
-use crate::{cli, clock, page, process, virtual_lab};
+use crate::{cli, clock, node, page, process, virtual_lab};
 
 /// What ended a lab early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +45,15 @@ fn prepare_and_run(arguments: &cli::Run) -> Result<ExitCode, String> {
         (other, _) => return Err(format!("there is no backend `{other}` (netns, virtual)")),
     }
     let lab_file = absolute(&arguments.lab)?;
-    let lab = read_lab(&arguments.lab)?;
+    let (lab, scenario) = read_both(arguments)?;
     let scenario_file = scenario_file(arguments, &lab);
-    let scenario = read_scenario(&scenario_file, &lab)?;
     if scenario.needs_nft() && process::find_program("nft").is_none() {
         return Err(
             "the step `loss` needs the program `nft` (package nftables), which is not here".to_owned()
         );
     }
+    reload_files(&scenario, &scenario_file, &arguments.lab)?;
+    check_daemons(&lab)?;
     let agent = find_agent(arguments.agent.as_deref())?;
     let base = folder::base(rootless::user());
     let rights = rootless::enter()?;
@@ -72,7 +73,7 @@ fn prepare_and_run(arguments: &cli::Run) -> Result<ExitCode, String> {
             Run { began: Some(clock::utc()), ..about(arguments, "netns", &scenario_file, Some(&agent)) };
         let journal = Journal::new(&lab, &scenario.title, about, begin);
         let work = async {
-            bench.build(&lab, &lab_file, &agent).await?;
+            bench.build(&lab, &lab_file, &agent, &scenario.reloads()).await?;
             Ok::<_, String>(crate::play::play(&lab, &scenario, &mut bench, report, journal).await)
         };
         let outcome = tokio::select! {
@@ -115,6 +116,20 @@ pub(crate) fn write_journal(arguments: &cli::Run, journal: &Journal) -> Result<(
     Ok(())
 }
 
+/// Foreign daemons of a lab must be here.
+pub(crate) fn check_daemons(lab: &Lab) -> Result<(), String> {
+    for (name, node) in &lab.nodes {
+        let Some(daemon) = node.role.daemon() else { continue };
+        if let Some(what) = node::daemon::missing(daemon.kind) {
+            return Err(format!("{name} needs {what}"));
+        }
+        if daemon.kind == Daemon::Frr && !rootless::user().is_root() {
+            return Err(format!("{name} is FRR, which needs a user of its own, and with that root"));
+        }
+    }
+    Ok(())
+}
+
 /// How this run came about.
 pub(crate) fn about(
     arguments: &cli::Run,
@@ -137,6 +152,30 @@ pub(crate) fn about(
     }
     let seed = (backend == "virtual").then(|| arguments.seed.unwrap_or(1));
     Run { backend, command, scenario: scenario.display().to_string(), versions, seed, ..Run::default() }
+}
+
+/// The configurations that agents are given on the way, by file: all must be there before anything starts.
+pub(crate) fn reload_files(
+    scenario: &Scenario,
+    scenario_file: &Path,
+    lab_file: &Path,
+) -> Result<BTreeMap<String, String>, String> {
+    let (mut files, mut missing) = (BTreeMap::new(), Vec::new());
+    for step in &scenario.steps {
+        let Action::Disturb(Disturbance::Reload { config, .. }) = &step.action else { continue };
+        match read(&lab_file.with_file_name(config)) {
+            Ok(text) => {
+                files.insert(config.clone(), text);
+            }
+            Err(error) => missing.push(Diagnostic {
+                file: scenario_file.display().to_string(),
+                place: step.place,
+                severity: Severity::Error,
+                text: format!("reload: {error}"),
+            }),
+        }
+    }
+    accept(missing.is_empty().then_some(files), &missing)
 }
 
 /// One thread: children die with the thread that started them.
@@ -215,6 +254,25 @@ pub(crate) fn read_lab(path: &Path) -> Result<Lab, String> {
     accept(lab, &diagnostics)
 }
 
+/// Lab and scenario, with all that is wrong with either.
+pub(crate) fn read_both(arguments: &cli::Run) -> Result<(Lab, Scenario), String> {
+    let (draft, mut diagnostics) = Lab::draft(&arguments.lab.to_string_lossy(), &read(&arguments.lab)?);
+    let Some(lab) = draft else { return accept(None, &diagnostics) };
+    let path = scenario_file(arguments, &lab);
+    // Without a name there is no telling where its scenario is.
+    let scenario = match lab.name.is_empty() && arguments.scenario.is_none() {
+        true => None,
+        false => {
+            let (scenario, more) = Scenario::read(&path.to_string_lossy(), &read(&path)?, &lab);
+            diagnostics.extend(more);
+            scenario
+        }
+    };
+    let wrong = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    accept(scenario.filter(|_| !wrong).map(|scenario| (lab, scenario)), &diagnostics)
+}
+
+#[cfg(test)]
 pub(crate) fn read_scenario(path: &Path, lab: &Lab) -> Result<Scenario, String> {
     let (scenario, diagnostics) = Scenario::read(&path.to_string_lossy(), &read(path)?, lab);
     accept(scenario, &diagnostics)
@@ -244,6 +302,14 @@ mod tests {
             ("quickstart", "quickstart-loss"),
             ("lan-arp", "lan-arp"),
             ("two-tor", "two-tor"),
+            ("membership", "membership"),
+            ("two-tier", "two-tier"),
+            ("quickstart", "udp-dns"),
+            ("router-loss", "router-loss"),
+            ("ramp", "ramp"),
+            ("hash-fields", "hash-fields"),
+            ("two-sites", "two-sites"),
+            ("frr-bird", "frr-bird"),
         ];
         for (lab, scenario) in scenarios {
             let text = read(&topology.join(format!("{lab}.clab.yml"))).unwrap();

@@ -1,4 +1,4 @@
-//! The built-in service: says the node's name over HTTP, TCP and UDP.
+//! The built-in service: says the node's name over HTTP, TCP, UDP and DNS.
 //!
 //! It is a process of its own, so that it can be killed, stopped and started like a real one. It listens on every
 //! address; a UDP answer leaves from the address that was asked (`IP_PKTINFO`), else clients would drop it.
@@ -17,6 +17,11 @@ use nix::sys::socket::{
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::dns;
+
+/// Longest answer that may be asked for.
+const MOST_GIVEN: usize = 1 << 20;
 
 /// Longest request that is read.
 const REQUEST_LIMIT: u64 = 16 * 1024;
@@ -42,13 +47,17 @@ async fn serve(name: &str, ports: ServicePorts) -> io::Result<()> {
     let everywhere =
         |port| [SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), (Ipv6Addr::UNSPECIFIED, port).into()];
     let mut tasks = tokio::task::JoinSet::new();
-    for address in ports.udp.into_iter().flat_map(everywhere) {
-        let socket = bind(address, Type::DGRAM, Protocol::UDP)?;
-        let name = name.to_owned();
-        // A blocking loop a family: two system calls a question, no wakeups between.
-        std::thread::spawn(
-            move || if address.is_ipv4() { udp_v4(&socket, &name) } else { udp_v6(&socket, &name) },
-        );
+    let datagrams = [(ports.udp, echo as Responder), (ports.dns, dns::answer)];
+    for (port, respond) in datagrams {
+        for address in port.into_iter().flat_map(everywhere) {
+            let socket = bind(address, Type::DGRAM, Protocol::UDP)?;
+            let name = name.to_owned();
+            // A blocking loop a family: two system calls a question, no wakeups between.
+            std::thread::spawn(move || match address {
+                SocketAddr::V4(_) => udp_v4(&socket, &name, respond),
+                SocketAddr::V6(_) => udp_v6(&socket, &name, respond),
+            });
+        }
     }
     for address in ports.http.into_iter().flat_map(everywhere) {
         let listener = listen(address)?;
@@ -139,12 +148,30 @@ async fn lines(mut stream: TcpStream, name: &str) -> io::Result<()> {
         if (&mut reader).take(REQUEST_LIMIT).read_line(&mut line).await? == 0 {
             return Ok(());
         }
-        writer.write_all(format!("{name} {}\n", line.trim_end()).as_bytes()).await?;
+        let mut answer = format!("{name} {}", line.trim_end());
+        // `give N` asks for an answer of so many octets.
+        if let Some(wanted) = line.strip_prefix("give ").and_then(|number| number.trim().parse().ok()) {
+            answer.extend(std::iter::repeat_n(
+                '.',
+                usize::min(wanted, MOST_GIVEN).saturating_sub(answer.len()),
+            ));
+        }
+        answer.push('\n');
+        writer.write_all(answer.as_bytes()).await?;
     }
 }
 
-fn udp_v4(socket: &Socket, name: &str) {
-    let mut buffer = [0; 2048];
+/// From a question and the node's name to the answer, if it deserves one.
+type Responder = fn(&[u8], &str) -> Option<Vec<u8>>;
+
+/// The name, and what was said. An answer in fragments would measure something else.
+fn echo(question: &[u8], name: &str) -> Option<Vec<u8>> {
+    const MOST: usize = 1024;
+    Some([name.as_bytes(), b" ", question.get(..MOST).unwrap_or(question)].concat())
+}
+
+fn udp_v4(socket: &Socket, name: &str, respond: Responder) {
+    let mut buffer = [0; 9000];
     loop {
         let mut space = cmsg_space!(libc::in_pktinfo);
         let mut parts = [IoSliceMut::new(&mut buffer)];
@@ -163,14 +190,15 @@ fn udp_v4(socket: &Socket, name: &str) {
         info.ipi_ifindex = 0;
         info.ipi_spec_dst = info.ipi_addr;
         let bytes = received.bytes;
-        let answer = [IoSlice::new(name.as_bytes()), IoSlice::new(b" "), IoSlice::new(&buffer[..bytes])];
+        let Some(answer) = respond(&buffer[..bytes], name) else { continue };
         let control = [ControlMessage::Ipv4PacketInfo(&info)];
-        let _ = sendmsg(socket.as_raw_fd(), &answer, &control, MsgFlags::empty(), Some(&from));
+        let _ =
+            sendmsg(socket.as_raw_fd(), &[IoSlice::new(&answer)], &control, MsgFlags::empty(), Some(&from));
     }
 }
 
-fn udp_v6(socket: &Socket, name: &str) {
-    let mut buffer = [0; 2048];
+fn udp_v6(socket: &Socket, name: &str, respond: Responder) {
+    let mut buffer = [0; 9000];
     loop {
         let mut space = cmsg_space!(libc::in6_pktinfo);
         let mut parts = [IoSliceMut::new(&mut buffer)];
@@ -187,8 +215,9 @@ fn udp_v6(socket: &Socket, name: &str) {
         let Some(mut info) = asked else { continue };
         info.ipi6_ifindex = 0;
         let bytes = received.bytes;
-        let answer = [IoSlice::new(name.as_bytes()), IoSlice::new(b" "), IoSlice::new(&buffer[..bytes])];
+        let Some(answer) = respond(&buffer[..bytes], name) else { continue };
         let control = [ControlMessage::Ipv6PacketInfo(&info)];
-        let _ = sendmsg(socket.as_raw_fd(), &answer, &control, MsgFlags::empty(), Some(&from));
+        let _ =
+            sendmsg(socket.as_raw_fd(), &[IoSlice::new(&answer)], &control, MsgFlags::empty(), Some(&from));
     }
 }

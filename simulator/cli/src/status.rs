@@ -7,7 +7,7 @@ use serde_json::Value;
 pub(crate) fn holds(status: &Value, condition: &Condition) -> (bool, String) {
     let services = list(status, "services");
     match condition {
-        Condition::NextHops { .. } => (false, "not in a status".to_owned()),
+        Condition::NextHops { .. } | Condition::Weights { .. } => (false, "not in a status".to_owned()),
         Condition::Health { service, health, .. } => {
             let of: Vec<&str> = services
                 .iter()

@@ -3,7 +3,7 @@
 //! The holder keeps the nodes, and with them their namespaces, until it gets SIGTERM. Its folder carries the lab's name
 //! and holds a file with the process ids.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::Bench;
 use crate::folder::{self, Folder};
-use crate::run::{Signals, absolute, block_on, find_agent, read_lab};
+use crate::run::{Signals, absolute, block_on, check_daemons, find_agent, read_lab};
 use crate::{cli, process, rootless};
 
 /// What the holder writes down.
@@ -57,6 +57,7 @@ fn report(result: Result<(), String>) -> ExitCode {
 
 fn start_holder(arguments: &cli::Up) -> Result<(), String> {
     let lab = read_lab(&arguments.lab)?;
+    check_daemons(&lab)?;
     let agent = find_agent(arguments.agent.as_deref())?;
     let mut command = std::process::Command::new(process::own_program()?);
     command.args(["up", "--hold", "--agent"]).arg(agent).arg(&arguments.lab);
@@ -89,8 +90,9 @@ fn hold(arguments: &cli::Up) -> Result<(), String> {
         let mut signals = Signals::new()?;
         let folder = Folder::make(&base, &lab.name)?;
         let mut bench = Bench::new(folder);
+        let none = BTreeSet::new();
         let built = tokio::select! {
-            built = bench.build(&lab, &file, &agent) => built,
+            built = bench.build(&lab, &file, &agent, &none) => built,
             _ = signals.next() => Err("stopped".to_owned()),
         };
         let held = Held { holder: Pid::this().as_raw(), nodes: bench.pids() };
@@ -120,7 +122,15 @@ fn hold(arguments: &cli::Up) -> Result<(), String> {
 /// The lab's folder: by the name in the file, or by the name itself.
 fn end_holder(lab: &Path) -> Result<(), String> {
     let name = if lab.is_file() { read_lab(lab)?.name } else { lab.to_string_lossy().into_owned() };
-    let path = folder::base(rootless::user()).join(&name);
+    let base = folder::base(rootless::user());
+    let path = base.join(&name);
+    let cleaned = folder::clean(&base, &name)?;
+    if cleaned {
+        println!("{name} was killed; what it left is removed");
+        if !folder::is_held(&path) {
+            return Ok(());
+        }
+    }
     let held = read_held(&path)?;
     kill(Pid::from_raw(held.holder), Signal::SIGTERM).map_err(|error| format!("{name}: {error}"))?;
     let end = Instant::now() + Duration::from_secs(15);

@@ -1,8 +1,13 @@
 //! What both backends say, worded once.
 
+use std::collections::BTreeMap;
+
 use anyvip_bgp::DownReason;
 use anyvip_bgp::wire::Notification;
+use anyvip_virtual::lab::{Lab, NodeName};
+use anyvip_virtual::router::Hop;
 use anyvip_virtual::scenario::{Action, Condition, Disturbance, NextHops, Ports, Protocol, Traffic};
+use ipnet::IpNet;
 
 /// RFC 4271 §6.5.
 const HOLD_TIMER_EXPIRED: u8 = 4;
@@ -12,6 +17,7 @@ pub(crate) fn kind(traffic: &Traffic) -> &'static str {
     match traffic.protocol {
         Protocol::Udp => "UDP flows",
         Protocol::Tcp => "TCP flows",
+        Protocol::Dns => "DNS queries",
     }
 }
 
@@ -26,6 +32,11 @@ pub(crate) fn describe(condition: &Condition) -> String {
                 format!("{router} sends {prefix} to {}", nodes.iter().cloned().collect::<Vec<_>>().join(", "))
             }
         },
+        Condition::Weights { router, prefix, weights } => {
+            let weights: Vec<String> =
+                weights.iter().map(|(node, weight)| format!("{node} with weight {weight}")).collect();
+            format!("{router} sends {prefix} to {}", weights.join(", "))
+        }
         Condition::Health { agent, service, health } => match service {
             Some(service) => format!("{agent}: {service} is {health}"),
             None => format!("{agent}: all services are {health}"),
@@ -55,6 +66,28 @@ pub(crate) fn describe_action(action: &Action) -> String {
         Action::AskArp { from, address, .. } => format!("{from} asks by ARP who has {address}"),
         Action::Disturb(disturbance) => describe_disturbance(disturbance),
     }
+}
+
+/// Whether a router has installed just these weights, and what it has.
+pub(crate) fn weigh(lab: &Lab, hops: &[Hop], wanted: &BTreeMap<NodeName, u16>) -> (bool, String) {
+    let seen: BTreeMap<NodeName, u16> = weighted(lab, hops).into_iter().collect();
+    let text = seen.iter().map(|(node, weight)| format!("{node} {weight}")).collect::<Vec<_>>().join(", ");
+    (seen == *wanted, if text.is_empty() { "no route".to_owned() } else { text })
+}
+
+fn weighted(lab: &Lab, hops: &[Hop]) -> Vec<(NodeName, u16)> {
+    let name = |hop: &Hop| lab.owner_of(hop.address).cloned().unwrap_or_else(|| hop.address.to_string());
+    hops.iter().map(|hop| (name(hop), hop.weight)).collect()
+}
+
+/// What a router has installed, if its next hops are not all of the same weight.
+pub(crate) fn weights_of(lab: &Lab, router: &str, prefix: IpNet, hops: &[Hop]) -> Option<String> {
+    let first = hops.first()?;
+    if hops.iter().all(|hop| hop.weight == first.weight) {
+        return None;
+    }
+    let seen = weighted(lab, hops).into_iter().map(|(node, weight)| format!("{node} with weight {weight}"));
+    Some(format!("{router}: {prefix} installed: {}", seen.collect::<Vec<_>>().join(", ")))
 }
 
 /// Something that happens.
@@ -90,6 +123,7 @@ pub(crate) fn describe_disturbance(disturbance: &Disturbance) -> String {
         }
         Disturbance::DeleteVip { node, vip } => format!("somebody deletes {vip} on {node}"),
         Disturbance::Sysctl { node, key, value } => format!("{node}: sysctl {key}={value}"),
+        Disturbance::Reload { node, config } => format!("{node}: reload with {config}"),
     }
 }
 

@@ -9,6 +9,7 @@
 //! - [`checker`]: the invariants, checked while a world or a lab runs; [`sweep`]: swarms of faults from seeds.
 //! - [`study`]: what a whole fleet goes through when something dies.
 //! - [`observation`]: what was seen, and the verdict on each expectation.
+//! - [`prediction`]: what the twin of the kernel says of a lab's flows, to be held against what was seen.
 //! - [`replay`]: a recording of a real agent, played again through the same core.
 //! - [`diagnostic`], [`yaml`]: all errors of a file at once, each with its line and column.
 //!
@@ -20,6 +21,7 @@ pub mod diagnostic;
 pub mod duration;
 pub mod lab;
 pub mod observation;
+pub mod prediction;
 pub mod replay;
 pub mod router;
 pub mod scenario;

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyvip_machine::Time;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::lab::NodeName;
+use crate::prediction::Agreement;
 use crate::scenario::Expectation;
 
 /// One question on one flow.
@@ -90,6 +92,10 @@ pub struct Observation {
     pub answers: BTreeMap<String, Vec<String>>,
     /// Changes of kernel routes, oldest first.
     pub routes: Vec<RouteChange>,
+    /// What the twin of the kernel says of a measurement of flows.
+    pub agreements: BTreeMap<String, Agreement>,
+    /// Source ports of held connections that the twin sends to another server at the end than at the beginning.
+    pub rerouted: BTreeMap<String, BTreeSet<u16>>,
 }
 
 /// What an expectation came to.
@@ -172,6 +178,11 @@ pub fn percent(part: usize, whole: usize) -> String {
     format!("{}.{} %", permille / 10, permille % 10)
 }
 
+/// `18.4`
+fn tenths(permille: u32) -> String {
+    format!("{}.{}", permille / 10, permille % 10)
+}
+
 impl Observation {
     /// Judges what can be judged by what was seen; `None` for a condition, which only the moment can answer.
     pub fn judge(&self, expectation: &Expectation) -> Option<Verdict> {
@@ -225,6 +236,70 @@ impl Observation {
                     ),
                 )
             }
+            Expectation::MovedShare { of, before, permille: wanted, slack } => {
+                let moved = flows(of).moved_since(flows(before));
+                let share = permille(moved.moved_of_survivors, moved.of_survivors) as u32;
+                let met = moved.of_survivors > 0 && share.abs_diff(*wanted) <= *slack;
+                (
+                    met,
+                    format!(
+                        "{of}: {} of the {} flows whose server is still there moved since {before}, {} ({} % give or take {} points)",
+                        moved.moved_of_survivors,
+                        moved.of_survivors,
+                        percent(moved.moved_of_survivors, moved.of_survivors),
+                        tenths(*wanted),
+                        tenths(*slack)
+                    ),
+                )
+            }
+            Expectation::Predicted { of } => {
+                let none = Agreement::default();
+                let Agreement { compared, equal, unknown, first_difference } =
+                    self.agreements.get(of).unwrap_or(&none);
+                let met = *compared > 0 && compared == equal && unknown.is_empty();
+                let mut text =
+                    format!("{of}: {equal} of {compared} answered flows went where the twin says (all)");
+                if let Some((port, predicted, seen)) = first_difference {
+                    text.push_str(&format!("; port {port} should have gone to {predicted}, went to {seen}"));
+                }
+                for why in unknown {
+                    text.push_str(&format!("; not predictable: {why}"));
+                }
+                (met, text)
+            }
+            Expectation::Shares { of, shares, slack } => {
+                let counts = flows(of).per_server();
+                let all: usize = counts.values().sum();
+                let near = |(server, wanted): (&NodeName, &u32)| {
+                    let share = permille(counts.get(server.as_str()).copied().unwrap_or(0), all) as u32;
+                    share.abs_diff(*wanted) <= *slack
+                };
+                let known = counts.keys().all(|server| shares.contains_key(*server));
+                let met = all > 0 && known && shares.iter().all(near);
+                let seen: Vec<String> = counts
+                    .iter()
+                    .map(|(server, count)| format!("{server} {}", percent(*count, all)))
+                    .collect();
+                let wanted: Vec<String> =
+                    shares.iter().map(|(server, share)| format!("{server} {} %", tenths(*share))).collect();
+                (
+                    met,
+                    format!(
+                        "{of}: {} ({}, give or take {} points)",
+                        seen.join(", "),
+                        wanted.join(", "),
+                        tenths(*slack)
+                    ),
+                )
+            }
+            Expectation::LostFor { of, at_most } => {
+                let mut times = flows(of).lost().map(|ask| ask.at);
+                let first = times.next();
+                let lasted = first.map_or(Duration::ZERO, |first| times.last().unwrap_or(first).since(first));
+                let met = lasted <= *at_most && !flows(of).asks.is_empty();
+                let (lasted, at_most) = (lasted.as_millis(), at_most.as_millis());
+                (met, format!("{of}: questions were lost for {lasted} ms (at most {at_most} ms)"))
+            }
             Expectation::Servers { of, servers } => {
                 let seen: BTreeSet<&str> = flows(of).per_server().into_keys().collect();
                 let wanted: BTreeSet<&str> = servers.iter().map(String::as_str).collect();
@@ -240,6 +315,21 @@ impl Observation {
                 let met = cut as u64 <= *at_most && !held.is_empty();
                 (met, format!("{of}: {cut} of {} connections cut (at most {at_most})", held.len()))
             }
+            Expectation::CutAtLeast { of, at_least } => {
+                let held = self.held.get(of).map_or(&[][..], Vec::as_slice);
+                let cut = held.iter().filter(|held| held.end.is_some()).count();
+                (
+                    cut as u64 >= *at_least,
+                    format!("{of}: {cut} of {} connections cut (at least {at_least})", held.len()),
+                )
+            }
+            Expectation::Stalled { of, at_most } => {
+                let held = self.held.get(of).map_or(&[][..], Vec::as_slice);
+                let stalled = held.iter().filter(|held| matches!(held.end, Some((_, End::Stalled)))).count();
+                let met = stalled as u64 <= *at_most && !held.is_empty();
+                (met, format!("{of}: {stalled} of {} connections stalled (at most {at_most})", held.len()))
+            }
+            Expectation::CutAsPredicted { of } => self.cut_as_predicted(of),
             Expectation::CutOfOthers { of, server, at_most } => {
                 let held = self.held.get(of).map_or(&[][..], Vec::as_slice);
                 let others: Vec<&Held> =
@@ -260,6 +350,24 @@ impl Observation {
             }
         };
         Some(Verdict { met, text })
+    }
+
+    fn cut_as_predicted(&self, of: &str) -> (bool, String) {
+        let held = self.held.get(of).map_or(&[][..], Vec::as_slice);
+        let none = BTreeSet::new();
+        let predicted = self.rerouted.get(of);
+        let rerouted = predicted.unwrap_or(&none);
+        let cut: BTreeSet<u16> =
+            held.iter().filter(|held| held.end.is_some()).map(|held| held.port).collect();
+        let met = predicted.is_some() && !held.is_empty() && cut == *rerouted;
+        let both = cut.intersection(rerouted).count();
+        let text = format!(
+            "{of}: {} of {} connections cut; the twin sends {} of them to another server, {both} are the same (all)",
+            cut.len(),
+            held.len(),
+            rerouted.len()
+        );
+        (met, text)
     }
 
     fn lost_after_change(&self, of: &str, at_most: u64) -> (bool, String) {

@@ -9,7 +9,18 @@ use super::message::{Message, Mode, kind, link_header, link_header_with};
 use super::snapshot::{Link, link_of};
 use crate::namespace::Namespace;
 
+/// A veth pair as it shall be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cable {
+    /// Indexes of both ends; 0: the kernel chooses. Where both happen to be the same, the kernel takes an end for a card of its own
+    /// and tells a lost carrier up to a second late.
+    pub indexes: [u32; 2],
+    /// The MTU of both ends; 1500 unless said otherwise.
+    pub mtu: Option<u32>,
+}
+
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -63,21 +74,41 @@ impl Netlink {
     /// `AlreadyExists` if a name is taken there.
     pub async fn create_veth(
         &self,
+        near: (&str, &Namespace),
+        far: (&str, &Namespace),
+    ) -> Result<(), Failure> {
+        self.create_cable(near, far, Cable::default()).await
+    }
+
+    /// The same, with indexes and an MTU of the caller's choice.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if a name or an index is taken there.
+    pub async fn create_cable(
+        &self,
         (name, namespace): (&str, &Namespace),
         (peer, peer_namespace): (&str, &Namespace),
+        cable: Cable,
     ) -> Result<(), Failure> {
-        let message = Message::new(kind::NEW_LINK, Mode::Create, &link_header(0))
+        let [near, far] = cable.indexes;
+        let mtu = |message: Message| match cable.mtu {
+            Some(mtu) => message.put_u32(IFLA_MTU, mtu),
+            None => message,
+        };
+        let message = Message::new(kind::NEW_LINK, Mode::Create, &link_header(near))
             .put_name(IFLA_IFNAME, name)
-            .put(IFLA_NET_NS_FD, &namespace.raw_fd().to_ne_bytes())
-            .nest(IFLA_LINKINFO, |info| {
-                info.put(IFLA_INFO_KIND, b"veth").nest(IFLA_INFO_DATA, |data| {
-                    data.nest(VETH_INFO_PEER, |end| {
-                        end.raw(&link_header(0))
-                            .put_name(IFLA_IFNAME, peer)
-                            .put(IFLA_NET_NS_FD, &peer_namespace.raw_fd().to_ne_bytes())
-                    })
+            .put(IFLA_NET_NS_FD, &namespace.raw_fd().to_ne_bytes());
+        let message = mtu(message).nest(IFLA_LINKINFO, |info| {
+            info.put(IFLA_INFO_KIND, b"veth").nest(IFLA_INFO_DATA, |data| {
+                data.nest(VETH_INFO_PEER, |end| {
+                    let end = end
+                        .raw(&link_header(far))
+                        .put_name(IFLA_IFNAME, peer)
+                        .put(IFLA_NET_NS_FD, &peer_namespace.raw_fd().to_ne_bytes());
+                    mtu(end)
                 })
-            });
+            })
+        });
         // The descriptors must stay open until the kernel has looked at them.
         let keep = (namespace.clone(), peer_namespace.clone());
         self.run(format!("cannot make the veth pair {name} and {peer}"), move |socket| {

@@ -25,6 +25,7 @@ mod socket;
 pub(crate) mod tests;
 
 pub use change::{Netlink, VIP_PROTOCOL};
+pub use lab::Cable;
 pub use monitor::{Monitor, MonitorStats};
 pub use multipath::{Path, ResilientBucket, ResilientTable};
 pub use nexthop::RouteQuery;

@@ -2,12 +2,13 @@
 
 use std::io::Write as _;
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use anyvip_io::netlink::Netlink;
-use anyvip_virtual::lab::{Exec, Lab, Node, Role};
+use anyvip_virtual::lab::{DaemonRole, Exec, Lab, Node, Role, RouterRole};
 use anyvip_virtual::router::RouterConfig;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -15,14 +16,20 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::control::{AgentOrder, Answer, Message, Order, Request, ServiceOrder};
+use crate::folder;
 use crate::process::{self, Process};
 use crate::traffic::{self, Client};
 
 mod arp;
+pub(crate) mod daemon;
+mod fib;
 pub(crate) mod network;
 mod router;
 
 use network::Network;
+
+/// The configuration of an agent that will get another one: a link in the node's folder to a file beside the lab.
+const CONFIG: &str = "config.toml";
 
 /// How a node is started.
 #[derive(Clone, Debug)]
@@ -37,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) orders: bool,
     /// Folder for sockets, state and logs; without one the agent's own defaults hold.
     pub(crate) run_dir: Option<PathBuf>,
+    /// The agent will get other configurations.
+    pub(crate) reloadable: bool,
     /// The agent's program.
     pub(crate) agent: Option<PathBuf>,
 }
@@ -91,6 +100,11 @@ async fn run(options: Options) -> Result<(), String> {
     };
     let node = lab.nodes.get(&options.name).cloned();
     let node = node.ok_or_else(|| format!("the lab has no node `{}`", options.name))?;
+    if let Some(run) = &options.run_dir {
+        // What agents keep is nobody else's; a foreign daemon makes its folder what its user needs.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(run);
+        made.map_err(|error| format!("{}: {error}", run.display()))?;
+    }
     let (sender, receiver) = mpsc::unbounded_channel();
     let mut running = Running {
         netlink: Netlink::open().map_err(|failure| failure.to_string())?,
@@ -99,6 +113,7 @@ async fn run(options: Options) -> Result<(), String> {
         service: None,
         agent: None,
         agent_runs: 0,
+        _daemons: None,
         lab,
         node,
         options,
@@ -116,6 +131,7 @@ struct Running {
     service: Option<Process>,
     agent: Option<Process>,
     agent_runs: u32,
+    _daemons: Option<daemon::Daemons>,
 }
 
 impl Running {
@@ -206,6 +222,11 @@ impl Running {
                     .await
                     .map_err(|failure| failure.to_string())?;
             }
+            Order::Reload { config } => {
+                let Some(run) = &self.options.run_dir else { return Err("no lab around".to_owned()) };
+                self.place_config(run, &self.beside(&config))?;
+                return self.agent_says(&["reload".to_owned()]).await.map(Answer::Text);
+            }
             Order::Sysctl { key, value } => network::set_sysctl(&key, &value)?,
             Order::Flows { traffic } => return Ok(Answer::Flows(traffic::ask_all(traffic).await)),
             Order::Start { name, traffic, tell } => {
@@ -245,9 +266,10 @@ impl Running {
 
     async fn begin(&mut self) -> Result<(), String> {
         match self.node.role.clone() {
+            Role::Router(role) if role.daemon.is_some() => self.begin_daemon(&role).await,
             Role::Router(role) => {
                 let config = RouterConfig::of(&self.lab, &self.options.name, &role);
-                router::run(config, u64::from(role.hash_seed), self.outbox.clone()).await
+                router::run(config, u64::from(role.hash_seed), role.install, self.outbox.clone()).await
             }
             Role::Agent(_) => {
                 self.order_service(ServiceOrder::Start).await?;
@@ -256,6 +278,23 @@ impl Running {
             Role::Client => Ok(()),
             Role::Bridge => Err("a bridge runs nothing".to_owned()),
         }
+    }
+
+    /// In a container the image has started it already.
+    async fn begin_daemon(&mut self, role: &RouterRole) -> Result<(), String> {
+        let Some(DaemonRole { kind, config, watch }) = &role.daemon else { return Ok(()) };
+        router::watch(watch.clone(), self.outbox.clone())?;
+        let (Some(run), Some(outside)) = (&self.options.run_dir, self.node.outside(config)) else {
+            return Ok(());
+        };
+        let lab = run.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        let name = folder::frr_instance(&lab, &self.options.name);
+        let outbox = self.outbox.clone();
+        let trouble = move |text| outbox.say(Message::Trouble { text });
+        let config = std::fs::canonicalize(self.beside(&outside))
+            .map_err(|error| format!("{}: {error}", self.beside(&outside).display()))?;
+        self._daemons = Some(daemon::start(*kind, &name, &config, run, trouble).await?);
+        Ok(())
     }
 
     async fn order_service(&mut self, order: ServiceOrder) -> Result<(), String> {
@@ -267,8 +306,13 @@ impl Running {
                 }
                 let mut command = process::command(&process::own_program()?)?;
                 command.args(["service", "--name", &self.options.name]).envs(&self.node.env);
-                let ports =
-                    [("--http", role.service.http), ("--tcp", role.service.tcp), ("--udp", role.service.udp)];
+                let service = role.service;
+                let ports = [
+                    ("--http", service.http),
+                    ("--tcp", service.tcp),
+                    ("--udp", service.udp),
+                    ("--dns", service.dns),
+                ];
                 for (flag, port) in ports {
                     if let Some(port) = port {
                         command.args([flag, &port.to_string()]);
@@ -297,7 +341,7 @@ impl Running {
                 if self.agent.as_ref().is_some_and(|agent| !agent.has_ended()) {
                     return Err("the agent is running already".to_owned());
                 }
-                let config = self.config_path(&role.config);
+                let config = self.config_path(&role.config)?;
                 let mut command = process::command(&self.agent_program()?)?;
                 command.arg("run").arg("-c").arg(config).args(self.agent_flags()).envs(&self.node.env);
                 match &self.options.run_dir {
@@ -335,11 +379,33 @@ impl Running {
     }
 
     /// Under namespaces, the file outside that the bind puts inside; in a container, the file inside.
-    fn config_path(&self, inside: &str) -> PathBuf {
+    fn config_path(&self, inside: &str) -> Result<PathBuf, String> {
         match (&self.options.run_dir, self.node.outside(inside)) {
-            (Some(_), Some(outside)) => self.options.lab.parent().unwrap_or(Path::new("")).join(outside),
-            _ => PathBuf::from(inside),
+            (Some(run), Some(outside)) if self.options.reloadable => {
+                let path = run.join(CONFIG);
+                if !path.is_symlink() {
+                    self.place_config(run, &self.beside(&outside))?;
+                }
+                Ok(path)
+            }
+            (Some(_), Some(outside)) => Ok(self.beside(&outside)),
+            _ => Ok(PathBuf::from(inside)),
         }
+    }
+
+    /// A file beside the lab.
+    fn beside(&self, file: &str) -> PathBuf {
+        self.options.lab.parent().unwrap_or(Path::new("")).join(file)
+    }
+
+    /// Lets the agent's configuration be this file from now on. What it includes is looked for beside the link.
+    fn place_config(&self, run: &Path, file: &Path) -> Result<(), String> {
+        let text = |error: std::io::Error| format!("{}: {error}", file.display());
+        let target = std::fs::canonicalize(file).map_err(text)?;
+        std::fs::create_dir_all(run).map_err(text)?;
+        let (path, new) = (run.join(CONFIG), run.join("new.toml"));
+        // Never without one.
+        std::os::unix::fs::symlink(target, &new).and_then(|()| std::fs::rename(&new, path)).map_err(text)
     }
 
     fn agent_program(&self) -> Result<PathBuf, String> {

@@ -6,38 +6,68 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyvip_bgp::Action as Bgp;
 use anyvip_io::netlink::{Monitor, Netlink, Snapshot};
 use anyvip_io::{Clock, Connections};
-use anyvip_machine::{Failure, FailureKind, Seed};
-use anyvip_virtual::router::{Action, Event, Hop, Router, RouterConfig};
+use anyvip_machine::{Failure, Seed};
+use anyvip_virtual::router::{Action, Event, Hop, Install, Router, RouterConfig};
 use ipnet::IpNet;
 
 use super::Outbox;
+use super::fib::Fib;
 use crate::clock;
 use crate::control::Message;
 use crate::words;
 
-/// RTPROT_BGP.
-const BGP: u8 = 186;
-/// First ids of this module's next-hop objects and groups.
-const NEXTHOP_IDS: u32 = 0x5300_0000;
-const GROUP_IDS: u32 = 0x5400_0000;
-
 /// Runs until dropped; an error means that it could not begin.
-pub(crate) async fn run(config: RouterConfig, seed: u64, outbox: Outbox) -> Result<(), String> {
+pub(crate) async fn run(
+    config: RouterConfig,
+    seed: u64,
+    install: Install,
+    outbox: Outbox,
+) -> Result<(), String> {
     let text = |failure: Failure| failure.to_string();
     let netlink = Netlink::open().map_err(text)?;
     let monitor = Monitor::open().map_err(text)?;
     let mut connections = Connections::new();
     connections.listen((Ipv4Addr::UNSPECIFIED, 179).into()).map_err(text)?;
     connections.listen((Ipv6Addr::UNSPECIFIED, 179).into()).map_err(text)?;
-    let fib = Fib { netlink, hops: BTreeMap::new(), groups: BTreeMap::new() };
     let driver = Driver {
         router: Router::new(&Seed::new(seed)),
         connections,
-        fib,
+        fib: Fib::new(netlink, install),
         seen: Seen { outbox: outbox.clone(), links: BTreeMap::new(), routes: BTreeMap::new() },
         outbox,
     };
     tokio::task::spawn_local(driver.run(config, monitor));
+    Ok(())
+}
+
+/// Tells what a foreign daemon puts into the kernel to get to these addresses.
+pub(crate) fn watch(destinations: Vec<IpAddr>, outbox: Outbox) -> Result<(), String> {
+    let mut monitor = Monitor::open().map_err(|failure| failure.to_string())?;
+    monitor.watch(destinations.clone());
+    tokio::task::spawn_local(async move {
+        let mut installed: BTreeMap<IpNet, Vec<Hop>> = BTreeMap::new();
+        let mut seen = Seen { outbox: outbox.clone(), links: BTreeMap::new(), routes: BTreeMap::new() };
+        loop {
+            let snapshot = monitor.next().await;
+            let at = clock::now();
+            for prefix in destinations.iter().map(|address| IpNet::from(*address)) {
+                let route = snapshot.routes.iter().find(|route| route.destination == prefix);
+                let hops = route.into_iter().flat_map(|route| &route.hops).filter_map(|hop| {
+                    let interface = snapshot.links.get(&hop.interface)?.name.clone();
+                    Some(Hop { address: hop.gateway?, interface, weight: 1 })
+                });
+                let next_hops: Vec<Hop> = hops.collect();
+                let former = match next_hops.is_empty() {
+                    true => installed.remove(&prefix).unwrap_or_default(),
+                    false => installed.insert(prefix, next_hops.clone()).unwrap_or_default(),
+                };
+                if former != next_hops {
+                    outbox.say(Message::Installed { prefix, next_hops, at });
+                }
+            }
+            let _ = seen.compare(&snapshot);
+        }
+    });
     Ok(())
 }
 
@@ -84,7 +114,7 @@ impl Driver {
                     }
                 }
             }
-            let wanted: BTreeSet<IpAddr> = self.fib.groups.keys().map(IpNet::addr).collect();
+            let wanted = self.fib.destinations();
             if wanted != watched {
                 monitor.watch(wanted.iter().copied().collect());
                 watched = wanted;
@@ -103,16 +133,19 @@ impl Driver {
                 }
                 Action::Bgp(Bgp::Close { connection }) => self.connections.close(connection),
                 Action::Bgp(_) => {}
-                Action::Install { prefix, next_hops } => {
-                    if let Err(error) = self.fib.install(prefix, &next_hops).await {
-                        self.outbox.say(Message::Trouble { text: error });
+                Action::Install { prefix, next_hops } => match self.fib.install(prefix, &next_hops).await {
+                    Ok(next_hops) => {
+                        self.outbox.say(Message::Installed { prefix, next_hops, at: clock::now() });
                     }
-                }
-                Action::Remove { prefix } => {
-                    if let Err(error) = self.fib.remove(prefix).await {
-                        self.outbox.say(Message::Trouble { text: error });
+                    Err(error) => self.outbox.say(Message::Trouble { text: error }),
+                },
+                Action::Remove { prefix } => match self.fib.remove(prefix).await {
+                    Ok(()) => {
+                        let at = clock::now();
+                        self.outbox.say(Message::Installed { prefix, next_hops: Vec::new(), at });
                     }
-                }
+                    Err(error) => self.outbox.say(Message::Trouble { text: error }),
+                },
                 Action::SessionUp { peer } => {
                     let at = clock::now();
                     self.outbox.say(Message::Session { peer: peer.0, up: true, text: String::new(), at });
@@ -125,66 +158,6 @@ impl Driver {
                 Action::SessionDown { .. } => {}
                 Action::Notice { text } => self.outbox.say(Message::Trouble { text }),
             }
-        }
-    }
-}
-
-/// The kernel's table: one next-hop object a neighbour, one hash-threshold group a prefix. A group is replaced as a
-/// whole, so a change is one step for the flows.
-struct Fib {
-    netlink: Netlink,
-    hops: BTreeMap<Hop, u32>,
-    groups: BTreeMap<IpNet, u32>,
-}
-
-impl Fib {
-    /// A link that goes down under our hands takes next hops and groups along, and the router hears of it a moment
-    /// later: then what is left is tried again.
-    async fn install(&mut self, prefix: IpNet, next_hops: &[Hop]) -> Result<(), String> {
-        const TRIES: usize = 3;
-        let mut last = Ok(());
-        for _ in 0..TRIES {
-            last = self.try_install(prefix, next_hops).await.map_err(|failure| failure.to_string());
-            if last.is_ok() {
-                break;
-            }
-        }
-        last
-    }
-
-    async fn try_install(&mut self, prefix: IpNet, next_hops: &[Hop]) -> Result<(), Failure> {
-        let mut members = Vec::new();
-        for hop in next_hops {
-            let next = NEXTHOP_IDS + self.hops.len() as u32;
-            let id = *self.hops.entry(hop.clone()).or_insert(next);
-            let link = self.netlink.link(&hop.interface).await?;
-            if link.carrier {
-                // Written again each time: the kernel drops such objects when their link goes down.
-                self.netlink.replace_nexthop(id, hop.address, link.index).await?;
-                members.push((id, 1));
-            }
-        }
-        let next = GROUP_IDS + self.groups.len() as u32;
-        let group = *self.groups.entry(prefix).or_insert(next);
-        if members.is_empty() {
-            return self.delete(group).await;
-        }
-        self.netlink.replace_nexthop_group(group, &members).await?;
-        self.netlink.replace_route_via_nexthop(prefix, group, BGP).await
-    }
-
-    async fn remove(&mut self, prefix: IpNet) -> Result<(), String> {
-        match self.groups.get(&prefix).copied() {
-            Some(group) => self.delete(group).await.map_err(|failure| failure.to_string()),
-            None => Ok(()),
-        }
-    }
-
-    /// The route goes with its group. If the last link went down, the kernel was faster.
-    async fn delete(&self, group: u32) -> Result<(), Failure> {
-        match self.netlink.delete_nexthop(group).await {
-            Err(failure) if failure.kind != FailureKind::NotFound => Err(failure),
-            _ => Ok(()),
         }
     }
 }
@@ -204,6 +177,7 @@ impl Seen {
         for route in snapshot.routes.iter().filter(|route| is_host(route.destination)) {
             let mut hops: Vec<IpAddr> = route.hops.iter().filter_map(|hop| hop.gateway).collect();
             hops.sort();
+            hops.dedup();
             routes.insert(route.destination, hops);
         }
         let gone = self.routes.keys().filter(|prefix| !routes.contains_key(*prefix));

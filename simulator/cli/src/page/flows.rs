@@ -33,6 +33,7 @@ pub(super) fn table(group: &Group<'_>, servers: &Servers) -> String {
     let protocol = match first.protocol {
         anyvip_virtual::scenario::Protocol::Udp => "UDP",
         anyvip_virtual::scenario::Protocol::Tcp => "TCP",
+        anyvip_virtual::scenario::Protocol::Dns => "DNS",
     };
     let mut html = format!(
         "<h3>{protocol} from {} to {}</h3>\n<div class=\"scroll\"><table class=\"bars{}\">\n<tr><th></th>",

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::control::Message;
+use crate::dns;
 use crate::node::Outbox;
 
 mod held;
@@ -160,7 +161,7 @@ async fn ask(traffic: &Traffic, port: u16, permit: Option<tokio::sync::Semaphore
     let begin = clock::now();
     let question = async {
         match traffic.protocol {
-            Protocol::Udp => ask_udp(traffic, port).await,
+            Protocol::Udp | Protocol::Dns => ask_udp(traffic, port).await,
             Protocol::Tcp => ask_tcp(traffic, port).await,
         }
     };
@@ -192,18 +193,47 @@ async fn ask_udp(traffic: &Traffic, port: u16) -> io::Result<(Time, String)> {
     socket.connect(&SockAddr::from(SocketAddr::new(traffic.to, traffic.port)))?;
     let socket = UdpSocket::from_std(socket.into())?;
     let at = clock::now();
-    socket.send(b"who?").await?;
+    socket.send(&question(traffic, port)).await?;
     let mut buffer = [0; ANSWER_LIMIT];
     let read = socket.recv(&mut buffer).await?;
-    Ok((at, first_word(&buffer[..read])?))
+    match traffic.protocol {
+        Protocol::Dns => dns::name_in(&buffer[..read], port)
+            .map(|name| (at, name))
+            .ok_or_else(|| io::ErrorKind::InvalidData.into()),
+        _ => Ok((at, first_word(&buffer[..read])?)),
+    }
+}
+
+/// So many octets, of which the first say something.
+fn question(traffic: &Traffic, port: u16) -> Vec<u8> {
+    if traffic.protocol == Protocol::Dns {
+        return dns::query(port);
+    }
+    let mut question = b"who?".to_vec();
+    question.resize(usize::from(traffic.size).max(question.len()), b'.');
+    question
 }
 
 async fn ask_tcp(traffic: &Traffic, port: u16) -> io::Result<(Time, String)> {
     let at = clock::now();
     let mut stream = connect(traffic, port).await?;
-    stream.write_all(b"who?\n").await?;
+    let question = traffic.answer.map_or_else(|| "who?\n".to_owned(), |octets| format!("give {octets}\n"));
+    stream.write_all(question.as_bytes()).await?;
     let mut buffer = [0; ANSWER_LIMIT];
-    let read = stream.read(&mut buffer).await?;
+    let mut read = stream.read(&mut buffer).await?;
+    if traffic.answer.is_some() {
+        // All of it must come; the name is in front.
+        let mut more = vec![0; 16 * 1024];
+        let mut last = read.checked_sub(1).and_then(|at| buffer.get(at)).copied();
+        while last != Some(b'\n') {
+            let came = stream.read(&mut more).await?;
+            if came == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            last = more.get(came - 1).copied();
+        }
+        read = read.min(ANSWER_LIMIT);
+    }
     Ok((at, first_word(&buffer[..read])?))
 }
 

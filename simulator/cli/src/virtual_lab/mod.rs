@@ -13,16 +13,15 @@ use anyvip_virtual::world::{Options, Tracing, World};
 use crate::cli;
 use crate::journal::Journal;
 use crate::report::Report;
-use crate::run::{about, read, read_lab, read_scenario, scenario_file, size, write_journal};
+use crate::run::{about, read, read_both, reload_files, scenario_file, size, write_journal};
 
 mod clients;
 mod play;
 
 /// Runs a lab with its scenario. 0: all expectations met; 1: not, or refused.
 pub(crate) fn run(arguments: &cli::Run, seed: u64) -> Result<ExitCode, String> {
-    let lab = read_lab(&arguments.lab)?;
+    let (lab, scenario) = read_both(arguments)?;
     let scenario_file = scenario_file(arguments, &lab);
-    let scenario = read_scenario(&scenario_file, &lab)?;
     let refused = refusals(&lab, &scenario, &scenario_file);
     if !refused.is_empty() {
         refused.iter().for_each(|one| eprintln!("{one}"));
@@ -31,11 +30,12 @@ pub(crate) fn run(arguments: &cli::Run, seed: u64) -> Result<ExitCode, String> {
     let configs = configs(&lab, &arguments.lab)?;
     let world = World::from_lab(&lab, &configs, seed, Options { tracing: Tracing::Hash, notes: true })
         .map_err(|error| format!("{}:{error}", arguments.lab.display()))?;
+    let files = reload_files(&scenario, &scenario_file, &arguments.lab)?;
     let report = Report::new(Time::ZERO);
     report.title(&lab.name, &scenario.title, &format!("{}; in virtual time, seed {seed}", size(&lab)));
     let about = about(arguments, "virtual", &scenario_file, None);
     let journal = Journal::new(&lab, &scenario.title, about, Time::ZERO);
-    let outcome = play::play(&lab, &scenario, world, report, journal);
+    let outcome = play::play(&lab, &scenario, &files, world, report, journal);
     let met = outcome.stopped.is_none() && outcome.verdicts.iter().all(|verdict| verdict.met);
     write_journal(arguments, &outcome.journal.finish(outcome.ended, outcome.verdicts))?;
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -64,11 +64,22 @@ fn refusals(lab: &Lab, scenario: &Scenario, file: &Path) -> Vec<Diagnostic> {
         text,
     };
     let steps = scenario.steps.iter().filter_map(|step| match &step.action {
+        Action::Flows { traffic, .. } | Action::Start { traffic, .. }
+            if scenario.traffic.get(traffic).is_some_and(|traffic| traffic.is_fragmented()) =>
+        {
+            Some(refuse(step.place, format!("traffic {traffic}: the virtual backend has no fragments")))
+        }
         Action::Disturb(Disturbance::Sysctl { node, key, value }) => {
-            let agent = lab.nodes.get(node).is_some_and(|node| node.role.is_agent());
-            let text = match World::check_sysctl(key, value) {
-                Ok(()) if agent => return None,
-                Ok(()) => format!("sysctl: the virtual backend has sysctls of servers only, not of {node}"),
+            let is = |is: fn(&Role) -> bool| lab.nodes.get(node).is_some_and(|node| is(&node.role));
+            let checked = match (is(Role::is_agent), is(Role::is_router)) {
+                (true, _) => World::check_sysctl(key, value),
+                (_, true) => World::check_router_sysctl(key, value),
+                _ => {
+                    Err(format!("the virtual backend has sysctls of servers and routers only, not of {node}"))
+                }
+            };
+            let text = match checked {
+                Ok(()) => return None,
                 Err(text) => format!("sysctl: {text}"),
             };
             Some(refuse(step.place, text))
@@ -81,6 +92,7 @@ fn refusals(lab: &Lab, scenario: &Scenario, file: &Path) -> Vec<Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::{read_lab, read_scenario};
 
     #[test]
     fn a_step_that_only_real_kernels_can_do_is_refused_by_name_and_place() {

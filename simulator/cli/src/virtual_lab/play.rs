@@ -1,11 +1,13 @@
 //! A scenario played in virtual time.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use anyvip_machine::Time;
 use anyvip_virtual::lab::{Lab, NodeName};
 use anyvip_virtual::observation::{Flows, Observation, RouteChange, Verdict};
+use anyvip_virtual::prediction::{Change, Prediction, rerouted};
 use anyvip_virtual::scenario::{
     Action, Condition, Disturbance, Expectation, NextHops, Ports, Scenario, Step, Traffic,
 };
@@ -15,7 +17,7 @@ use ipnet::IpNet;
 use super::clients::{Clients, ask_all};
 use crate::journal::{Journal, Kind};
 use crate::report::Report;
-use crate::words::{describe, describe_action, describe_disturbance, end_of_session, kind};
+use crate::words::{self, describe, describe_action, describe_disturbance, end_of_session, kind, weights_of};
 
 /// An agent that is told to stop or to drain answers within this.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,12 +40,18 @@ struct Play<'a> {
     journal: Journal,
     seen: Observation,
     verdicts: Vec<Verdict>,
+    /// Configurations that agents are given on the way, by file.
+    files: &'a BTreeMap<String, String>,
+    prediction: Prediction,
+    /// Of held connections: the servers that the twin named when they were opened.
+    named: BTreeMap<String, BTreeMap<u16, NodeName>>,
 }
 
 /// Plays all steps. Stops early when a step cannot be done or a wait is in vain.
 pub(super) fn play(
     lab: &Lab,
     scenario: &Scenario,
+    files: &BTreeMap<String, String>,
     world: World,
     report: Report,
     journal: Journal,
@@ -57,6 +65,9 @@ pub(super) fn play(
         journal,
         seen: Observation::default(),
         verdicts: Vec::new(),
+        files,
+        prediction: Prediction::new(lab),
+        named: BTreeMap::new(),
     };
     let mut stopped = None;
     for (number, step) in scenario.steps.iter().enumerate() {
@@ -111,10 +122,18 @@ impl Play<'_> {
             Action::Hold { traffic, name } => {
                 let traffic = self.traffic(traffic)?;
                 self.clients.hold(name, &traffic, &mut self.world);
+                self.note_all();
+                let named = self.prediction.servers(&traffic, self.world.now());
+                self.named.insert(name.clone(), named);
                 self.report.note(self.world.now(), &format!("{name}: opened {} connections", traffic.flows));
             }
             Action::Release { name } => {
+                let traffic = self.traffic_of(name)?;
                 let held = self.clients.release(name).ok_or_else(|| format!("`{name}` was not held"))?;
+                self.note_all();
+                let now = self.prediction.servers(&traffic, self.world.now());
+                let before = self.named.remove(name).unwrap_or_default();
+                self.seen.rerouted.insert(name.clone(), rerouted(&before, now));
                 self.report.held(name, self.world.now(), &held);
                 self.journal.connections(name, &held);
                 self.seen.held.insert(name.clone(), held);
@@ -142,10 +161,14 @@ impl Play<'_> {
         self.scenario.traffic.get(name).cloned().ok_or_else(|| format!("there is no traffic `{name}`"))
     }
 
-    /// The traffic that was started under this name.
+    /// The traffic that was started or held under this name.
     fn traffic_of(&self, name: &str) -> Result<Traffic, String> {
         let started = self.scenario.steps.iter().find_map(|step| match &step.action {
-            Action::Start { traffic, name: other } if other == name => Some(traffic),
+            Action::Start { traffic, name: other } | Action::Hold { traffic, name: other }
+                if other == name =>
+            {
+                Some(traffic)
+            }
             _ => None,
         });
         self.traffic(started.ok_or_else(|| format!("`{name}` was not started"))?)
@@ -155,7 +178,9 @@ impl Play<'_> {
         self.note_all();
         let to = std::net::SocketAddr::new(traffic.to, traffic.port);
         self.report.flows(name, &format!("{} to {to}", kind(traffic)), &flows);
-        self.journal.measure(name, traffic, &flows);
+        let agreement = self.prediction.compare(traffic, &flows);
+        self.journal.measure(name, traffic, &flows, &agreement);
+        self.seen.agreements.insert(name.to_owned(), agreement);
         self.seen.flows.insert(name.to_owned(), (traffic.to, flows));
     }
 
@@ -177,7 +202,10 @@ impl Play<'_> {
         match kind {
             NoteKind::Route { prefix, next_hops } if prefix.prefix_len() == prefix.max_prefix_len() => {
                 let addresses: Vec<IpAddr> = next_hops.iter().map(|hop| hop.address).collect();
-                let text = format!("{node}: {prefix} → {}", self.names(&addresses));
+                let text = weights_of(self.lab, &node, prefix, &next_hops)
+                    .unwrap_or_else(|| format!("{node}: {prefix} → {}", self.names(&addresses)));
+                let router = node.clone();
+                self.prediction.change(at, Change::Installed { router, prefix, next_hops });
                 self.report.effect(at, &text);
                 self.journal.route(at, &node, prefix, self.names_of(&addresses), text);
                 self.seen.routes.push(RouteChange { router: node, prefix, next_hops: addresses, at });
@@ -238,6 +266,10 @@ impl Play<'_> {
     fn disturb(&mut self, disturbance: &Disturbance) -> Result<(), String> {
         self.note_all();
         let (at, text) = (self.world.now(), describe_disturbance(disturbance));
+        if let Disturbance::Sysctl { node, key, value } = disturbance {
+            let (node, key, value) = (node.clone(), key.clone(), value.clone());
+            self.prediction.change(at, Change::Sysctl { node, key, value });
+        }
         self.report.cause(at, &text);
         self.journal.add(at, Kind::Cause, text);
         for planned in self.planned(disturbance)? {
@@ -251,7 +283,9 @@ impl Play<'_> {
                     world.host(host).is_some_and(|host| host.agent().is_none())
                 })
             }
-            Disturbance::Drain { node, .. } | Disturbance::Undrain { node, .. } => {
+            Disturbance::Drain { node, .. }
+            | Disturbance::Undrain { node, .. }
+            | Disturbance::Reload { node, .. } => {
                 let host = self.find(node)?;
                 let answers = |world: &World| world.host(host).map_or(0, |host| host.replies.len());
                 let running = self.world.host(host).is_some_and(|host| host.agent().is_some());
@@ -315,6 +349,10 @@ impl Play<'_> {
             Disturbance::Sysctl { node, key, value } => {
                 vec![Fault::Sysctl { host: self.find(node)?, key: key.clone(), value: value.clone() }]
             }
+            Disturbance::Reload { node, config } => {
+                let text = self.files.get(config).ok_or_else(|| format!("{config} was not read"))?;
+                return operation(node, Operation::Reload { config: text.clone() });
+            }
         };
         Ok(faults.into_iter().map(Planned::Fault).collect())
     }
@@ -369,6 +407,11 @@ fn holds(world: &World, lab: &Lab, condition: &Condition) -> (bool, String) {
                 }
             };
             (met, if hops.is_empty() { "no route".to_owned() } else { names.join(", ") })
+        }
+        Condition::Weights { router, prefix, weights } => {
+            let found = world.find(router).and_then(|id| world.router(id));
+            let hops = found.and_then(|found| found.fib.get(prefix)).map_or(&[][..], Vec::as_slice);
+            words::weigh(lab, hops, weights)
         }
         Condition::Health { agent, .. }
         | Condition::Announced { agent, .. }

@@ -11,12 +11,14 @@ pub(super) fn lab(lab: &Lab, diagnostics: &mut Diagnostics) {
     addresses(lab, diagnostics);
     routers(lab, diagnostics);
     for (name, node) in &lab.nodes {
-        if let Role::Agent(agent) = &node.role
-            && node.outside(&agent.config).is_none()
-        {
+        let config = match &node.role {
+            Role::Agent(agent) => Some(("agent", &agent.config)),
+            role => role.daemon().map(|daemon| ("daemon", &daemon.config)),
+        };
+        if let Some((whose, config)) = config.filter(|(_, config)| node.outside(config).is_none()) {
             diagnostics.error(
                 node.place,
-                format!("node {name}: no bind provides the agent's configuration {}", agent.config),
+                format!("node {name}: no bind provides the {whose}'s configuration {config}"),
             );
         }
     }
@@ -26,6 +28,9 @@ fn links(lab: &Lab, diagnostics: &mut Diagnostics) {
     let mut seen: BTreeMap<&Port, ()> = BTreeMap::new();
     for link in &lab.links {
         for port in &link.ends {
+            if lab.refused.contains(&port.node) {
+                continue;
+            }
             let Some(node) = lab.nodes.get(&port.node) else {
                 diagnostics.error(link.place, format!("link: there is no node `{}`", port.node));
                 continue;
@@ -60,16 +65,15 @@ fn addresses(lab: &Lab, diagnostics: &mut Diagnostics) {
     for (name, node) in &lab.nodes {
         let interfaces = lab.interfaces(name);
         for (interface, nets) in &node.addresses {
+            let place = node.places.get(interface).copied().unwrap_or(node.place);
             if interface != "lo" && !interfaces.contains(interface) {
-                diagnostics.error(
-                    node.place,
-                    format!("node {name}: no link ends at {interface}, which has addresses"),
-                );
+                diagnostics
+                    .error(place, format!("node {name}: no link ends at {interface}, which has addresses"));
             }
             for net in nets {
                 if let Some(other) = owners.insert(net.addr(), format!("{name}:{interface}")) {
                     diagnostics.error(
-                        node.place,
+                        place,
                         format!("node {name}: {} is already the address of {other}", net.addr()),
                     );
                 }
@@ -87,16 +91,23 @@ fn addresses(lab: &Lab, diagnostics: &mut Diagnostics) {
 }
 
 fn routers(lab: &Lab, diagnostics: &mut Diagnostics) {
-    let mut seeds: BTreeMap<u32, &str> = BTreeMap::new();
     for (name, node) in &lab.nodes {
         let Role::Router(router) = &node.role else { continue };
-        if let Some(other) = seeds.insert(router.hash_seed, name) {
-            diagnostics.error(
-                node.place,
-                format!("node {name}: the hash seed is that of {other}; routers in a row would hash alike"),
-            );
+        let neighbours = lab.neighbours(name);
+        for neighbour in &neighbours {
+            // Each pair once. Routers side by side may hash alike: then a flow keeps its server when one of them dies.
+            if let Some(Role::Router(other)) = lab.nodes.get(&neighbour.name).map(|node| &node.role)
+                && other.hash_seed == router.hash_seed
+                && neighbour.name < *name
+            {
+                let other = &neighbour.name;
+                let text = format!(
+                    "node {name}: the hash seed is that of {other}; routers in a row would hash alike"
+                );
+                diagnostics.error(node.place, text);
+            }
         }
-        if lab.neighbours(name).is_empty() {
+        if neighbours.is_empty() && lab.refused.is_empty() {
             diagnostics
                 .error(node.place, format!("node {name}: no agent and no router shares a subnet with it"));
         }

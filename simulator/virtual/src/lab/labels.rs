@@ -9,9 +9,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::merge::{Word, Written};
-use super::{AgentRole, Role, RouterRole, ServicePorts};
+use super::{AgentRole, Daemon, DaemonRole, Role, RouterRole, ServicePorts};
 use crate::diagnostic::{Diagnostics, Place};
 use crate::duration;
+use crate::router::Install;
 use crate::yaml::Key;
 
 /// Where the agent looks for its configuration unless told otherwise.
@@ -21,6 +22,7 @@ const DEFAULT_CONFIG: &str = "/etc/anyvip/config.toml";
 pub(super) struct Meant {
     pub(super) role: Role,
     pub(super) addresses: BTreeMap<String, Vec<IpNet>>,
+    pub(super) places: BTreeMap<String, Place>,
     pub(super) gateways: Vec<IpAddr>,
 }
 
@@ -47,8 +49,14 @@ pub(super) fn read(
     let mut labels = Labels { node: &key.text, place: key.place, left, diagnostics };
     if bridge {
         labels.refuse_rest("a bridge has no labels of its own");
-        return Some(Meant { role: Role::Bridge, addresses: BTreeMap::new(), gateways: Vec::new() });
+        return Some(Meant {
+            role: Role::Bridge,
+            addresses: BTreeMap::new(),
+            places: BTreeMap::new(),
+            gateways: Vec::new(),
+        });
     }
+    let places = labels.address_places();
     let addresses = labels.addresses();
     let gateways = labels.list("anyvip.gateway");
     let role = match labels.take("anyvip.role") {
@@ -70,7 +78,14 @@ pub(super) fn read(
         }
     };
     labels.refuse_rest("not a label of this role");
-    Some(Meant { role: role?, addresses, gateways })
+    Some(Meant { role: role?, addresses, places, gateways })
+}
+
+/// The seed of a router that has none of its own: a number from its name (FNV-1a), so that routers in a row differ, and that
+/// the same lab hashes alike each time.
+fn seed_of(node: &str) -> u32 {
+    let hash = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    node.bytes().fold(0x811c_9dc5, hash).max(1)
 }
 
 impl Labels<'_> {
@@ -113,6 +128,14 @@ impl Labels<'_> {
         values
     }
 
+    /// Where the addresses of each interface are written.
+    fn address_places(&self) -> BTreeMap<String, Place> {
+        let interface = |(name, (_, word)): (&String, &(Place, Word))| {
+            Some((name.strip_prefix("anyvip.address.")?.to_owned(), word.place))
+        };
+        self.left.iter().filter_map(interface).collect()
+    }
+
     /// `anyvip.address.INTERFACE: NET, NET`.
     fn addresses(&mut self) -> BTreeMap<String, Vec<IpNet>> {
         let names: Vec<String> =
@@ -140,7 +163,31 @@ impl Labels<'_> {
     fn router(&mut self, addresses: &BTreeMap<String, Vec<IpNet>>) -> Option<Role> {
         let asn = self.asn("router");
         let seed_place = self.left.get("anyvip.hash-seed").map(|(_, word)| word.place);
-        let hash_seed = self.need::<u32>("anyvip.hash-seed", "router");
+        let hash_seed = match seed_place {
+            Some(_) => self.parse::<u32>("anyvip.hash-seed"),
+            None => Some(seed_of(self.node)),
+        };
+        let daemon = self.parse::<Daemon>("anyvip.daemon");
+        let install = match daemon {
+            // They make their routes themselves.
+            Some(_) => Install::Plain,
+            None => self.parse("anyvip.install").unwrap_or_default(),
+        };
+        let daemon = daemon.map(|kind| {
+            let default = match kind {
+                Daemon::Frr => "/etc/frr/frr.conf",
+                Daemon::Bird => "/etc/bird/bird.conf",
+            };
+            let config = self.take("anyvip.config").map_or(default.to_owned(), |(_, word)| word.text);
+            DaemonRole { kind, config, watch: self.list("anyvip.watch") }
+        });
+        if daemon.as_ref().is_some_and(|daemon| daemon.watch.is_empty()) {
+            let text = format!(
+                "node {}: a daemon needs `anyvip.watch`: destinations whose routes the lab tells",
+                self.node
+            );
+            self.diagnostics.error(self.place, text);
+        }
         if hash_seed == Some(0) {
             // Zero means one random value of the kernel's own, shared by all namespaces.
             self.diagnostics.error(
@@ -186,8 +233,10 @@ impl Labels<'_> {
             asn: asn?,
             router_id: router_id?,
             hash_seed: hash_seed?,
+            install,
             hold_time,
             readvertise,
+            daemon,
         }))
     }
 
@@ -197,6 +246,7 @@ impl Labels<'_> {
             http: self.parse("anyvip.service.http"),
             tcp: self.parse("anyvip.service.tcp"),
             udp: self.parse("anyvip.service.udp"),
+            dns: self.parse("anyvip.service.dns"),
         };
         let config = self.take("anyvip.config").map_or(DEFAULT_CONFIG.to_owned(), |(_, word)| word.text);
         Some(Role::Agent(AgentRole { asn: asn?, config, service }))

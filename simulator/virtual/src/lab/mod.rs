@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Place};
+use crate::diagnostic::{Diagnostic, Diagnostics, Place, Severity};
+use crate::router::Install;
 
 mod check;
 mod labels;
@@ -27,6 +28,8 @@ pub struct Lab {
     pub nodes: BTreeMap<NodeName, Node>,
     /// All links.
     pub links: Vec<Link>,
+    /// Nodes that are written but make no sense: what speaks of them is not wrong for that.
+    pub refused: BTreeSet<NodeName>,
 }
 
 /// One machine of the lab, or a bridge between machines.
@@ -38,6 +41,8 @@ pub struct Node {
     pub role: Role,
     /// Addresses of each interface that has any; the key is the interface's name.
     pub addresses: BTreeMap<String, Vec<IpNet>>,
+    /// Where these are written.
+    pub places: BTreeMap<String, Place>,
     /// Gateways of the default routes; several of one family make one multipath route.
     pub gateways: Vec<IpAddr>,
     /// Sysctls (`net.` only), by dotted name.
@@ -72,10 +77,46 @@ pub struct RouterRole {
     pub router_id: Ipv4Addr,
     /// Seed of the kernel's multipath hash, not zero and different for each router of a lab.
     pub hash_seed: u32,
+    /// How it puts next hops into its kernel.
+    pub install: Install,
     /// Offered hold time; `None` is written `0s`.
     pub hold_time: Option<Duration>,
     /// Whether best routes are told to neighbouring routers, with this router as next hop.
     pub readvertise: bool,
+    /// A foreign daemon in the place of the embedded router.
+    pub daemon: Option<DaemonRole>,
+}
+
+/// A foreign routing daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Daemon {
+    /// FRR: zebra and bgpd.
+    Frr,
+    /// BIRD 2.
+    Bird,
+}
+
+impl std::str::FromStr for Daemon {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Daemon, String> {
+        match text {
+            "frr" => Ok(Daemon::Frr),
+            "bird" => Ok(Daemon::Bird),
+            _ => Err("expected frr or bird".to_owned()),
+        }
+    }
+}
+
+/// A foreign daemon of a router.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DaemonRole {
+    /// Which.
+    pub kind: Daemon,
+    /// Its configuration inside the container; the file comes from a bind.
+    pub config: String,
+    /// Destinations whose routes in the kernel the lab tells.
+    pub watch: Vec<IpAddr>,
 }
 
 /// The agent of a node and the service it watches.
@@ -98,6 +139,8 @@ pub struct ServicePorts {
     pub tcp: Option<u16>,
     /// UDP: the same, from the address that was asked.
     pub udp: Option<u16>,
+    /// DNS over UDP: answers `hostname.bind. CH TXT` with the node's name.
+    pub dns: Option<u16>,
 }
 
 /// `source:target[:options]`.
@@ -125,6 +168,8 @@ pub struct Link {
     pub place: Place,
     /// Both ends.
     pub ends: [Port; 2],
+    /// Its MTU, if it is said.
+    pub mtu: Option<u32>,
 }
 
 /// An end of a link.
@@ -154,12 +199,18 @@ pub struct Neighbour {
 impl Lab {
     /// Reads a topology file. With an error in the list there is no lab; warnings may come along with one.
     pub fn read(file: &str, text: &str) -> (Option<Lab>, Vec<Diagnostic>) {
+        let (lab, diagnostics) = Lab::draft(file, text);
+        let wrong = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+        (lab.filter(|_| !wrong), diagnostics)
+    }
+
+    /// The same, but with what could be understood also where there are errors: so that a scenario can be held to it at once.
+    pub fn draft(file: &str, text: &str) -> (Option<Lab>, Vec<Diagnostic>) {
         let mut diagnostics = Diagnostics::new(file);
         let lab = read::lab(text, &mut diagnostics);
         if let Some(lab) = &lab {
             check::lab(lab, &mut diagnostics);
         }
-        let lab = lab.filter(|_| !diagnostics.has_errors());
         (lab, diagnostics.into_sorted())
     }
 
@@ -247,6 +298,14 @@ impl Role {
     /// Whether this is a router.
     pub fn is_router(&self) -> bool {
         matches!(self, Role::Router(_))
+    }
+
+    /// The foreign daemon of a router.
+    pub fn daemon(&self) -> Option<&DaemonRole> {
+        match self {
+            Role::Router(router) => router.daemon.as_ref(),
+            _ => None,
+        }
     }
 
     /// Whether an agent runs here.

@@ -1,6 +1,6 @@
 //! From a containerlab topology file to a [`Lab`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::labels;
 use super::merge::Written;
@@ -11,7 +11,8 @@ use crate::yaml::{Key, Value, Yaml};
 pub(super) fn lab(text: &str, diagnostics: &mut Diagnostics) -> Option<Lab> {
     let yaml = Yaml::read(text, diagnostics)?;
     variables(&yaml, diagnostics);
-    let mut lab = Lab { name: String::new(), nodes: BTreeMap::new(), links: Vec::new() };
+    let (nodes, links, refused) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+    let mut lab = Lab { name: String::new(), nodes, links, refused };
     let mut topology = None;
     for (key, value) in yaml.entries("lab file", diagnostics) {
         match key.text.as_str() {
@@ -89,8 +90,9 @@ fn read_topology(yaml: &Yaml, lab: &mut Lab, diagnostics: &mut Diagnostics) {
     for (key, value) in nodes {
         let written = Written::read(value, &format!("node {}", key.text), diagnostics);
         let merged = inherited(&written, &defaults, &kinds, &groups);
-        if let Some(node) = node(key, &lab.name, merged, diagnostics) {
-            lab.nodes.insert(key.text.clone(), node);
+        match node(key, &lab.name, merged, diagnostics) {
+            Some(node) => drop(lab.nodes.insert(key.text.clone(), node)),
+            None => drop(lab.refused.insert(key.text.clone())),
         }
     }
 }
@@ -196,7 +198,8 @@ fn node(key: &Key, lab: &str, written: Written, diagnostics: &mut Diagnostics) -
             _ => exec.push(Exec::Command(argv)),
         }
     }
-    if kind != "bridge" && !exec.contains(&Exec::Role) {
+    // A foreign daemon is started by its own image.
+    if kind != "bridge" && meant.role.daemon().is_none() && !exec.contains(&Exec::Role) {
         diagnostics.error(
             key.place,
             format!(
@@ -209,6 +212,7 @@ fn node(key: &Key, lab: &str, written: Written, diagnostics: &mut Diagnostics) -
         place: key.place,
         role: meant.role,
         addresses: meant.addresses,
+        places: meant.places,
         gateways: meant.gateways,
         sysctls,
         binds,
@@ -218,9 +222,16 @@ fn node(key: &Key, lab: &str, written: Written, diagnostics: &mut Diagnostics) -
 }
 
 fn link(yaml: &Yaml, diagnostics: &mut Diagnostics) -> Option<Link> {
-    let mut ends = Vec::new();
+    let (mut ends, mut mtu) = (Vec::new(), None);
     for (key, value) in yaml.entries("link", diagnostics) {
         match key.text.as_str() {
+            "mtu" => {
+                // What IPv4 needs at least (RFC 791), and what a veth takes at most.
+                mtu = value.parse::<u32>("mtu", diagnostics);
+                if mtu.is_some_and(|mtu| !(68..=65_535).contains(&mtu)) {
+                    diagnostics.error(value.place, "mtu must be 68 to 65535");
+                }
+            }
             "endpoints" => {
                 for item in value.items("endpoints", diagnostics) {
                     ends.extend(endpoint(item, diagnostics));
@@ -234,13 +245,13 @@ fn link(yaml: &Yaml, diagnostics: &mut Diagnostics) -> Option<Link> {
             other => diagnostics.error(
                 key.place,
                 format!(
-                    "link: `{other}` is not supported (a link has `endpoints: [\"a:eth1\", \"b:eth1\"]`)"
+                    "link: `{other}` is not supported (a link has `endpoints: [\"a:eth1\", \"b:eth1\"]` and `mtu`)"
                 ),
             ),
         }
     }
     match <[Port; 2]>::try_from(ends) {
-        Ok(ends) => Some(Link { place: yaml.place, ends }),
+        Ok(ends) => Some(Link { place: yaml.place, ends, mtu }),
         Err(ends) => {
             diagnostics.error(yaml.place, format!("a link has two endpoints, not {}", ends.len()));
             None

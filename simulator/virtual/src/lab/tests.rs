@@ -81,14 +81,14 @@ fn what_is_not_supported_is_named_with_its_place_and_all_of_it_at_once() {
         .replace("anyvip.service.http: 8080", "anyvip.service.quic: 8080")
         .replace(
             "- endpoints: [\"tor:eth2\", \"h2:eth1\"]",
-            "- endpoints: [\"tor:eth2\", \"h9:eth1\"]\n      mtu: 9000",
+            "- endpoints: [\"tor:eth2\", \"h9:eth1\"]\n      vars: {}",
         );
     let list = errors(&text);
     for (place, part) in [
         ("t.yml:6:5", "startup-config"),
         ("t.yml:12:27", "seed must not be 0"),
         ("t.yml:22:9", "anyvip.service.quic"),
-        ("t.yml:37:7", "mtu"),
+        ("t.yml:37:7", "vars"),
         ("t.yml:36:7", "no node `h9`"),
     ] {
         assert!(
@@ -102,7 +102,19 @@ fn what_is_not_supported_is_named_with_its_place_and_all_of_it_at_once() {
 fn a_lab_that_cannot_work_is_refused() {
     for (from, to, word) in [
         ("anyvip.gateway: 10.0.2.1", "anyvip.gateway: 10.9.2.1", "in no subnet"),
-        ("10.0.2.11/24", "10.0.1.1/24", "already the address of"),
+        (
+            "10.0.2.11/24",
+            "10.0.1.1/24",
+            "t.yml:13:30: error: node tor: 10.0.1.1 is already the address of h2:eth1",
+        ),
+        ("anyvip.hash-seed: 7", "anyvip.install: ecmp", "there are plain, group"),
+        ("anyvip.hash-seed: 7", "anyvip.daemon: gobgp", "expected frr or bird"),
+        (
+            "anyvip.hash-seed: 7",
+            "anyvip.daemon: bird",
+            "no bind provides the daemon's configuration /etc/bird",
+        ),
+        ("\"tor:eth2\", \"h2:eth1\"]", "\"tor:eth2\", \"h2:eth1\"]\n      mtu: 20", "68 to 65535"),
         ("anyvip.address.eth2", "anyvip.address.eth7", "no link ends at eth7"),
         ("tor:eth2\", \"h2:eth1", "tor:eth1\", \"h2:eth1", "end of another link"),
         ("tor:eth2\", \"h2:eth1", "tor:eth0\", \"h2:eth1", "management interface"),

@@ -81,7 +81,7 @@ impl LocRib {
         };
         // By next hop, not by peer: the place of a hop must not depend on how its session runs.
         hops.sort();
-        hops.dedup();
+        hops.dedup_by(|a, b| (a.address, &a.interface) == (b.address, &b.interface));
         let former = match hops.is_empty() {
             true => self.installed.remove(&prefix).unwrap_or_default(),
             false => self.installed.insert(prefix, hops.clone()).unwrap_or_default(),

@@ -19,9 +19,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::lab::{Lab, RouterRole};
 
+mod fib;
+mod hashing;
+mod install;
 mod loc_rib;
 mod ranking;
 
+pub use fib::Fib;
+pub use hashing::Hashing;
+pub use install::Install;
 pub use loc_rib::{Learned, LocRib, MULTIPATH_LIMIT};
 
 /// BGP's port.
@@ -65,6 +71,8 @@ pub struct Hop {
     pub address: IpAddr,
     /// The interface it is on.
     pub interface: String,
+    /// Its share: 1 to 256, from the link bandwidth that was told with its route, if all next hops have one.
+    pub weight: u16,
 }
 
 /// A router as meant.
@@ -329,6 +337,9 @@ impl Router {
             let natural = Some(facts.local.ip()).filter(|address| address.is_ipv4() == v4);
             natural.or_else(|| neighbour.own.iter().copied().find(|address| address.is_ipv4() == v4))
         };
+        // RFC 4360 §6: what is not transitive ends at the border of an AS.
+        let internal = self.config.as_ref().is_some_and(|config| config.asn == neighbour.asn);
+        let passes = |community: &&ExtendedCommunity| internal || community.is_transitive();
         let mut routes = BTreeMap::new();
         for (prefix, from, learned) in self.rib.best() {
             if from == peer {
@@ -349,6 +360,7 @@ impl Router {
                     extended_communities: attributes
                         .extended_communities
                         .iter()
+                        .filter(passes)
                         .copied()
                         .collect::<BTreeSet<ExtendedCommunity>>(),
                     large_communities: attributes

@@ -65,8 +65,7 @@ impl Ranking {
         let (class, _, _, best) = self.by_id.first()?;
         let others = self.by_address.iter().take_while(|(other, ..)| other == class);
         let others = others.map(|(.., peer)| peer).filter(|peer| *peer != best).take(MULTIPATH_LIMIT - 1);
-        let hops = others.chain([best]).filter_map(|peer| self.routes.get(peer)).map(hop);
-        Some((best, hops.collect()))
+        Some((best, hops(others.chain([best]).filter_map(|peer| self.routes.get(peer)))))
     }
 
     /// The same by the whole Decision Process.
@@ -86,7 +85,7 @@ impl Ranking {
         let selection = decision::select(&candidates, multipath)?;
         let (best, _) = routes.get(selection.best)?;
         let chosen = selection.multipath.iter().filter_map(|at| routes.get(*at));
-        Some((best, chosen.map(|(_, learned)| hop(learned)).collect()))
+        Some((best, hops(chosen.map(|(_, learned)| *learned))))
     }
 }
 
@@ -104,17 +103,54 @@ fn class(learned: &Learned) -> Class {
     }
 }
 
-fn hop(learned: &Learned) -> Hop {
-    let address = match learned.route.next_hop {
-        NextHop::V4(address) => IpAddr::V4(address),
-        NextHop::V6 { global, .. } => IpAddr::V6(global),
+/// The kernel takes weights up to this.
+const MOST_WEIGHT: u64 = 256;
+
+/// The next hops of these routes. Their weights are as their link bandwidths, exactly where numbers up to 256 can say it; if one
+/// of them has none, all are equal (draft-ietf-idr-link-bandwidth §2).
+fn hops<'a>(routes: impl Iterator<Item = &'a Learned>) -> Vec<Hop> {
+    let routes: Vec<(&Learned, Option<u64>)> = routes.map(|learned| (learned, bandwidth(learned))).collect();
+    let known: Option<Vec<u64>> = routes.iter().map(|(_, bandwidth)| *bandwidth).collect();
+    let known = known.unwrap_or_default();
+    let unit = known.iter().copied().fold(0, gcd).max(1);
+    let most = known.iter().copied().max().unwrap_or(0);
+    let weight = |bandwidth: u64| match most / unit <= MOST_WEIGHT {
+        true => bandwidth / unit,
+        false => {
+            ((u128::from(bandwidth) * u128::from(MOST_WEIGHT) * 2 + u128::from(most))
+                / (u128::from(most) * 2)) as u64
+        }
     };
-    Hop { address, interface: learned.interface.clone() }
+    let weights = known.into_iter().map(weight).chain(std::iter::repeat(1));
+    let hop = |((learned, _), weight): ((&Learned, _), u64)| {
+        let address = match learned.route.next_hop {
+            NextHop::V4(address) => IpAddr::V4(address),
+            NextHop::V6 { global, .. } => IpAddr::V6(global),
+        };
+        Hop { address, interface: learned.interface.clone(), weight: weight.clamp(1, MOST_WEIGHT) as u16 }
+    };
+    routes.into_iter().zip(weights).map(hop).collect()
+}
+
+/// Octets a second that a route came with, if any.
+fn bandwidth(learned: &Learned) -> Option<u64> {
+    let communities = &learned.route.attributes.extended_communities;
+    communities.iter().find_map(|community| community.bandwidth()).filter(|rate| *rate > 0)
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    let (mut a, mut b) = (a, b);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 #[cfg(test)]
 mod tests {
-    use anyvip_bgp::wire::{AsPath, AsSegment, AsSegmentKind, PathAttributes, ReceivedRoute};
+    use anyvip_bgp::wire::{
+        AsPath, AsSegment, AsSegmentKind, ExtendedCommunity, PathAttributes, ReceivedRoute,
+    };
     use anyvip_machine::Seed;
 
     use super::*;
@@ -140,6 +176,32 @@ mod tests {
             external,
             interface: format!("eth{peer}"),
         }
+    }
+
+    #[test]
+    fn weights_are_as_link_bandwidths_if_all_routes_have_one() {
+        let mut seed = Seed::new(3);
+        let mut weights = |rates: &[Option<u16>]| {
+            let mut ranking = Ranking::default();
+            for (peer, rate) in (1..).zip(rates) {
+                let mut route = drawn(&mut seed, peer);
+                route.external = true;
+                route.route.attributes = PathAttributes::default();
+                let told = rate.map(|rate| ExtendedCommunity::link_bandwidth(65_001, rate));
+                route.route.attributes.extended_communities = told.into_iter().collect();
+                ranking.learn(&PeerName(format!("p{peer}")), Some(route));
+            }
+            let mut hops = ranking.choose().unwrap().1;
+            hops.sort();
+            hops.into_iter().map(|hop| hop.weight).collect::<Vec<_>>()
+        };
+        assert_eq!(weights(&[Some(1), Some(3)]), [1, 3]);
+        assert_eq!(weights(&[Some(200), Some(200), Some(100)]), [2, 2, 1]);
+        assert_eq!(weights(&[Some(1), None]), [1, 1]);
+        assert_eq!(weights(&[None, None]), [1, 1]);
+        assert_eq!(weights(&[Some(1), Some(60_000)]), [1, 256], "nobody is left out by rounding");
+        assert_eq!(weights(&[Some(30_001), Some(60_000)]), [128, 256]);
+        assert_eq!(weights(&[Some(256), Some(1)]), [256, 1]);
     }
 
     #[test]

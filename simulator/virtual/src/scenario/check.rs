@@ -17,7 +17,7 @@ enum Known {
 }
 
 pub(super) fn scenario(scenario: &Scenario, lab: &Lab, diagnostics: &mut Diagnostics) {
-    let mut walk = Walk { scenario, lab, known: BTreeMap::new(), diagnostics };
+    let mut walk = Walk { scenario, lab, known: BTreeMap::new(), traffic: BTreeMap::new(), diagnostics };
     for (name, traffic) in &scenario.traffic {
         walk.role(Place::default(), &format!("traffic {name}"), &traffic.from, Role::is_client, "client");
     }
@@ -41,6 +41,8 @@ struct Walk<'a> {
     scenario: &'a Scenario,
     lab: &'a Lab,
     known: BTreeMap<String, Known>,
+    /// The traffic of each measurement.
+    traffic: BTreeMap<String, String>,
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -77,6 +79,7 @@ impl Walk<'_> {
         if !self.scenario.traffic.contains_key(traffic) {
             self.diagnostics.error(place, format!("there is no traffic `{traffic}`"));
         }
+        self.traffic.insert(name.to_owned(), traffic.to_owned());
         self.know(place, name, known);
     }
 
@@ -112,18 +115,27 @@ impl Walk<'_> {
             | Expectation::Lost { of, .. }
             | Expectation::LostAfterRouteChange { of, .. }
             | Expectation::ServerCount { of, .. }
+            | Expectation::Predicted { of }
+            | Expectation::Shares { of, .. }
+            | Expectation::LostFor { of, .. }
             | Expectation::Servers { of, .. } => measured(of, Known::Flows),
             Expectation::LostOnlyOf { of, before, .. }
             | Expectation::SameServer { of, before, .. }
+            | Expectation::MovedShare { of, before, .. }
             | Expectation::Moved { of, before, .. } => {
                 measured(of, Known::Flows);
                 measured(before, Known::Flows);
             }
-            Expectation::Cut { of, .. } | Expectation::CutOfOthers { of, .. } => {
+            Expectation::Cut { of, .. }
+            | Expectation::CutAtLeast { of, .. }
+            | Expectation::Stalled { of, .. }
+            | Expectation::CutAsPredicted { of }
+            | Expectation::CutOfOthers { of, .. } => {
                 measured(of, Known::Connections);
             }
             Expectation::Answers { of, .. } => measured(of, Known::Arp),
         }
+        self.possible(place, expectation);
         match expectation {
             Expectation::Holds(condition) => self.condition(place, condition),
             Expectation::LostOnlyOf { server, .. } | Expectation::CutOfOthers { server, .. } => {
@@ -132,8 +144,55 @@ impl Walk<'_> {
             Expectation::Servers { servers, .. } => {
                 servers.iter().for_each(|server| self.agent(place, "expect", server));
             }
+            Expectation::Shares { shares, .. } => {
+                shares.keys().for_each(|server| self.agent(place, "expect", server));
+            }
             _ => {}
         }
+    }
+
+    /// What no run could ever meet.
+    fn possible(&mut self, place: Place, expectation: &Expectation) {
+        let servers = self.lab.names(Role::is_agent).len() + self.lab.refused.len();
+        let connections = |of: &str| {
+            let traffic = self.traffic.get(of).and_then(|traffic| self.scenario.traffic.get(traffic));
+            traffic.map_or(u64::MAX, |traffic| u64::from(traffic.flows))
+        };
+        let text = match expectation {
+            Expectation::ServerCount { count, .. } if *count > servers => {
+                format!("{count} servers can never answer: the lab has {servers}")
+            }
+            Expectation::Servers { servers, .. } if servers.is_empty() => {
+                "servers: at least one must be named".to_owned()
+            }
+            Expectation::SameServer { percent, .. } if *percent > 100 => {
+                format!("percent: {percent} is more than all")
+            }
+            Expectation::Moved { at_most, .. } if *at_most > 100 => {
+                format!("at-most: {at_most} percent is more than all")
+            }
+            Expectation::MovedShare { permille, .. } if *permille > 1000 => {
+                format!("percent: {} is more than all", permille / 10)
+            }
+            Expectation::Shares { shares, slack, .. } => {
+                let sum: u32 = shares.values().sum();
+                if shares.is_empty() || sum.abs_diff(1000) > slack.saturating_mul(shares.len() as u32) {
+                    format!("shares: they make {} percent together, not 100", sum / 10)
+                } else {
+                    return;
+                }
+            }
+            Expectation::CutAtLeast { of, at_least } if *at_least > connections(of) => {
+                format!("cut-at-least: {at_least} of {} connections", connections(of))
+            }
+            Expectation::Answers { answers, .. }
+                if *answers > self.lab.nodes.len() + self.lab.refused.len() =>
+            {
+                format!("{answers} stations can never answer: the lab has {} nodes", self.lab.nodes.len())
+            }
+            _ => return,
+        };
+        self.diagnostics.error(place, text);
     }
 
     fn condition(&mut self, place: Place, condition: &Condition) {
@@ -142,17 +201,35 @@ impl Walk<'_> {
                 self.role(place, "next-hops", router, Role::is_router, "router");
                 let possible = self.lab.neighbours(router);
                 match next_hops {
-                    NextHops::Count(count) if *count > possible.len() => self.diagnostics.error(
-                        place,
-                        format!("{count} next hops: {router} has only {} neighbours", possible.len()),
-                    ),
+                    NextHops::Count(count) if *count > possible.len() + self.lab.refused.len() => {
+                        self.diagnostics.error(
+                            place,
+                            format!("{count} next hops: {router} has only {} neighbours", possible.len()),
+                        )
+                    }
                     NextHops::Count(_) => {}
                     NextHops::Nodes(nodes) => {
                         for node in nodes {
-                            if !possible.iter().any(|neighbour| neighbour.name == *node) {
+                            if !possible.iter().any(|neighbour| neighbour.name == *node)
+                                && !self.lab.refused.contains(node)
+                            {
                                 self.diagnostics.error(place, format!("{node} is no neighbour of {router}"));
                             }
                         }
+                    }
+                }
+            }
+            Condition::Weights { router, weights, .. } => {
+                self.role(place, "weights", router, Role::is_router, "router");
+                let possible = self.lab.neighbours(router);
+                for (node, weight) in weights {
+                    if !(1..=256).contains(weight) {
+                        self.diagnostics.error(place, format!("weight {weight}: a router installs 1 to 256"));
+                    }
+                    if !possible.iter().any(|neighbour| neighbour.name == *node)
+                        && !self.lab.refused.contains(node)
+                    {
+                        self.diagnostics.error(place, format!("{node} is no neighbour of {router}"));
                     }
                 }
             }
@@ -173,6 +250,7 @@ impl Walk<'_> {
             | Disturbance::StartAgent(node)
             | Disturbance::Drain { node, .. }
             | Disturbance::Undrain { node, .. }
+            | Disturbance::Reload { node, .. }
             | Disturbance::DeleteVip { node, .. } => self.agent(place, "step", node),
             Disturbance::Sysctl { node, .. } => self.node(place, "sysctl", node),
             Disturbance::Loss { router, .. } => {
@@ -205,6 +283,7 @@ impl Walk<'_> {
 
     fn role(&mut self, place: Place, what: &str, node: &str, is: fn(&Role) -> bool, word: &str) {
         match self.lab.nodes.get(node) {
+            None if self.lab.refused.contains(node) => {}
             None => self.diagnostics.error(place, format!("{what}: there is no node `{node}`")),
             Some(found) if !is(&found.role) => {
                 self.diagnostics.error(place, format!("{what}: node `{node}` is no {word}"));

@@ -1,7 +1,9 @@
 //! Conditions and expectations as written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 
@@ -10,17 +12,21 @@ use super::{Condition, Expectation, NextHops};
 use crate::diagnostic::Diagnostics;
 use crate::yaml::{Value, Yaml};
 
-/// Reads `{router, prefix, next-hops}`, `{agent, health}`, `{agent, vip, announced}` or `{agent, vip, reason}`.
+/// Reads `{router, prefix, next-hops}`, `{router, prefix, weights}`, `{agent, health}`, `{agent, vip, announced}` or `{agent, vip, reason}`.
 pub(super) fn condition(fields: &mut Fields<'_>) -> Option<Condition> {
     if let Some(router) = fields.parse::<String>("router") {
         let prefix = fields.need::<IpNet>("prefix");
+        if let Some(weights) = fields.take("weights") {
+            let weights = numbers(weights, "weights", fields.diagnostics);
+            return Some(Condition::Weights { router, prefix: prefix?, weights });
+        }
         let next_hops = match fields.take("next-hops") {
             Some(value) => match &value.value {
                 Value::Scalar(_) => value.parse("next-hops", fields.diagnostics).map(NextHops::Count),
                 _ => Some(NextHops::Nodes(names(value, "next-hops", fields.diagnostics))),
             },
             None => {
-                fields.error("`next-hops` is missing (a number, or a list of nodes)");
+                fields.error("`next-hops` (a number, or a list of nodes) or `weights` is missing");
                 None
             }
         };
@@ -75,10 +81,39 @@ pub(super) fn expectations(value: &Yaml, diagnostics: &mut Diagnostics) -> Vec<E
         let percent = fields.parse("percent").unwrap_or(100);
         list.push(Expectation::SameServer { of: of.clone(), before, percent });
     }
-    if let Some(before) = fields.parse("moved-since")
-        && let Some(at_most) = fields.need("at-most")
-    {
-        list.push(Expectation::Moved { of: of.clone(), before, at_most });
+    if let Some(before) = fields.parse("moved-since") {
+        if let Some(permille) = permille(&mut fields, "percent") {
+            let slack = permille_needed(&mut fields, "points");
+            list.extend(slack.map(|slack| Expectation::MovedShare {
+                of: of.clone(),
+                before,
+                permille,
+                slack,
+            }));
+        } else if let Some(at_most) = fields.need("at-most") {
+            list.push(Expectation::Moved { of: of.clone(), before, at_most });
+        }
+    }
+    if let Some(shares) = fields.take("shares") {
+        let shares = numbers::<Tenths>(shares, "shares", fields.diagnostics);
+        let shares = shares.into_iter().map(|(name, Tenths(share))| (name, share)).collect();
+        let slack = permille_needed(&mut fields, "points");
+        list.extend(slack.map(|slack| Expectation::Shares { of: of.clone(), shares, slack }));
+    }
+    if let Some(at_most) = fields.duration("lost-for") {
+        list.push(Expectation::LostFor { of: of.clone(), at_most });
+    }
+    if fields.is("as-predicted") {
+        list.push(Expectation::Predicted { of: of.clone() });
+    }
+    if fields.is("cut-as-predicted") {
+        list.push(Expectation::CutAsPredicted { of: of.clone() });
+    }
+    if let Some(at_least) = fields.parse("cut-at-least") {
+        list.push(Expectation::CutAtLeast { of: of.clone(), at_least });
+    }
+    if let Some(at_most) = fields.parse("stalled") {
+        list.push(Expectation::Stalled { of: of.clone(), at_most });
     }
     if let Some(servers) = fields.take("servers") {
         let servers = names(servers, "servers", fields.diagnostics);
@@ -97,10 +132,48 @@ pub(super) fn expectations(value: &Yaml, diagnostics: &mut Diagnostics) -> Vec<E
         list.push(Expectation::Answers { of: of.clone(), answers });
     }
     if list.is_empty() {
-        fields.error("nothing to judge (spread, lost, lost-only-of, lost-after-route-change, same-server-as, moved-since, servers, server-count, cut, answers)");
+        fields.error("nothing to judge (spread, lost, lost-only-of, lost-after-route-change, same-server-as, moved-since, shares, lost-for, as-predicted, servers, server-count, cut, cut-at-least, cut-as-predicted, stalled, answers)");
     }
     fields.refuse_rest();
     list
+}
+
+/// A number with at most one decimal, in tenths.
+struct Tenths(u32);
+
+impl FromStr for Tenths {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Tenths, String> {
+        let bad = || "expected a number with at most one decimal, like 18.4".to_owned();
+        let (whole, tenth) = text.split_once('.').unwrap_or((text, "0"));
+        let tenth = Some(tenth).filter(|tenth| tenth.len() == 1).ok_or_else(bad)?;
+        let number = |text: &str| text.parse::<u16>().map_err(|_| bad());
+        Ok(Tenths(u32::from(number(whole)?) * 10 + u32::from(number(tenth)?)))
+    }
+}
+
+fn permille(fields: &mut Fields<'_>, name: &str) -> Option<u32> {
+    fields.parse::<Tenths>(name).map(|Tenths(tenths)| tenths)
+}
+
+fn permille_needed(fields: &mut Fields<'_>, name: &str) -> Option<u32> {
+    fields.need::<Tenths>(name).map(|Tenths(tenths)| tenths)
+}
+
+/// `NODE: NUMBER` for each.
+fn numbers<T: FromStr<Err: fmt::Display>>(
+    value: &Yaml,
+    what: &str,
+    diagnostics: &mut Diagnostics,
+) -> BTreeMap<String, T> {
+    let mut found = BTreeMap::new();
+    for (key, value) in value.entries(what, diagnostics) {
+        if let Some(number) = value.parse(&format!("{what}: {}", key.text), diagnostics) {
+            found.insert(key.text.clone(), number);
+        }
+    }
+    found
 }
 
 fn names(value: &Yaml, what: &str, diagnostics: &mut Diagnostics) -> BTreeSet<String> {

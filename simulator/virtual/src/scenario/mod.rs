@@ -36,7 +36,7 @@ pub struct Traffic {
     pub to: IpAddr,
     /// Destination port.
     pub port: u16,
-    /// UDP or TCP.
+    /// UDP, TCP or DNS.
     pub protocol: Protocol,
     /// How many flows, one source port each.
     pub flows: u16,
@@ -48,6 +48,20 @@ pub struct Traffic {
     pub every: Duration,
     /// How long to wait for an answer.
     pub timeout: Duration,
+    /// Octets of a UDP question.
+    pub size: u16,
+    /// Octets of the answer of a TCP flow that is asked once, if it shall be a long one.
+    pub answer: Option<u32>,
+}
+
+impl Traffic {
+    /// Whether a question does not fit into one Ethernet frame: its client sends it in fragments.
+    pub fn is_fragmented(&self) -> bool {
+        const FRAME: u16 = 1500;
+        // IP and UDP headers.
+        let headers = if self.to.is_ipv4() { 28 } else { 48 };
+        self.protocol == Protocol::Udp && self.size > FRAME - headers
+    }
 }
 
 /// Transport of a flow.
@@ -58,6 +72,8 @@ pub enum Protocol {
     Udp,
     /// A connection, a line each way.
     Tcp,
+    /// `hostname.bind. CH TXT` over UDP: which server is this?
+    Dns,
 }
 
 /// One step.
@@ -131,6 +147,8 @@ pub enum Disturbance {
     DeleteVip { node: NodeName, vip: IpAddr },
     /// Somebody sets a sysctl.
     Sysctl { node: NodeName, key: String, value: String },
+    /// An agent gets another configuration (a file beside the lab) and `anyvip reload`.
+    Reload { node: NodeName, config: String },
 }
 
 /// All interfaces of a node, or one.
@@ -147,6 +165,8 @@ pub struct Ports {
 pub enum Condition {
     /// The kernel of a router sends a prefix to these next hops.
     NextHops { router: NodeName, prefix: IpNet, next_hops: NextHops },
+    /// A router has installed a prefix with these weights, and no other next hops.
+    Weights { router: NodeName, prefix: IpNet, weights: BTreeMap<NodeName, u16> },
     /// An agent thinks so of its service (all of them without a name).
     Health { agent: NodeName, service: Option<String>, health: String },
     /// An agent has told a VIP to its peers (or to this one), or not.
@@ -181,6 +201,14 @@ pub enum Expectation {
     SameServer { of: String, before: String, percent: u32 },
     /// Of the flows whose server is still there, at most this share has another one than before.
     Moved { of: String, before: String, at_most: u32 },
+    /// Of the flows whose server is still there, just this share (permille) has another one, give or take `slack` permille.
+    MovedShare { of: String, before: String, permille: u32, slack: u32 },
+    /// Every flow was answered by the server that the twin of the kernel names.
+    Predicted { of: String },
+    /// Each of these servers answered so many permille of the flows, give or take `slack`, and no other answered.
+    Shares { of: String, shares: BTreeMap<NodeName, u32>, slack: u32 },
+    /// From the first lost question to the last one passed at most so much time.
+    LostFor { of: String, at_most: Duration },
     /// Just these servers answered.
     Servers { of: String, servers: BTreeSet<NodeName> },
     /// So many servers answered, whichever they are.
@@ -189,6 +217,12 @@ pub enum Expectation {
     CutOfOthers { of: String, server: NodeName, at_most: u64 },
     /// At most so many connections were cut.
     Cut { of: String, at_most: u64 },
+    /// At least so many connections were cut.
+    CutAtLeast { of: String, at_least: u64 },
+    /// At most so many connections had to wait for an answer in vain.
+    Stalled { of: String, at_most: u64 },
+    /// Just those connections were cut that the twin of the kernel sends to another server.
+    CutAsPredicted { of: String },
     /// So many stations answered an ARP request.
     Answers { of: String, answers: usize },
 }
@@ -203,6 +237,15 @@ impl Scenario {
         }
         let scenario = scenario.filter(|_| !diagnostics.has_errors());
         (scenario, diagnostics.into_sorted())
+    }
+
+    /// Agents that get another configuration on the way.
+    pub fn reloads(&self) -> BTreeSet<NodeName> {
+        let of = |step: &Step| match &step.action {
+            Action::Disturb(Disturbance::Reload { node, .. }) => Some(node.clone()),
+            _ => None,
+        };
+        self.steps.iter().filter_map(of).collect()
     }
 
     /// Whether a step needs the `nft` program (random loss).

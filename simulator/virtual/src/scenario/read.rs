@@ -62,6 +62,11 @@ impl<'a> Fields<'a> {
         value.parse(&format!("{}: {name}", self.what), self.diagnostics)
     }
 
+    /// Whether this is said, and said to be true.
+    pub(super) fn is(&mut self, name: &str) -> bool {
+        self.parse::<bool>(name).unwrap_or(false)
+    }
+
     pub(super) fn need<T: FromStr<Err: fmt::Display>>(&mut self, name: &str) -> Option<T> {
         if !self.left.iter().any(|(key, _)| key.text == name) {
             self.diagnostics.error(self.place, format!("{}: `{name}` is missing", self.what));
@@ -102,7 +107,8 @@ impl FromStr for Protocol {
         match text {
             "udp" => Ok(Protocol::Udp),
             "tcp" => Ok(Protocol::Tcp),
-            _ => Err("expected udp or tcp".to_owned()),
+            "dns" => Ok(Protocol::Dns),
+            _ => Err("expected udp, tcp or dns".to_owned()),
         }
     }
 }
@@ -118,6 +124,20 @@ fn traffic(name: &Key, value: &Yaml, diagnostics: &mut Diagnostics) -> Option<Tr
     let rate = fields.parse("rate").unwrap_or(1000_u32);
     let every = fields.duration("every").unwrap_or(Duration::from_millis(200));
     let timeout = fields.duration("timeout").unwrap_or(Duration::from_secs(1));
+    let size = fields.parse::<u16>("size");
+    let answer = fields.parse::<u32>("answer");
+    if answer.is_some() && protocol.is_some_and(|protocol| protocol != Protocol::Tcp) {
+        fields.error("only a tcp answer has a size");
+    }
+    if answer.is_some_and(|answer| !(64..=1_000_000).contains(&answer)) {
+        fields.error("answer must be 64 to 1000000 octets");
+    }
+    if size.is_some() && protocol.is_some_and(|protocol| protocol != Protocol::Udp) {
+        fields.error("only a udp question has a size");
+    }
+    if size.is_some_and(|size| !(4..=8000).contains(&size)) {
+        fields.error("size must be 4 to 8000 octets");
+    }
     if flows == Some(0) || flows.is_some_and(|flows| u32::from(first_port) + u32::from(flows) > 65_536) {
         fields.error("flows and first-port must give source ports from 1 to 65535");
     }
@@ -141,6 +161,8 @@ fn traffic(name: &Key, value: &Yaml, diagnostics: &mut Diagnostics) -> Option<Tr
         rate,
         every,
         timeout,
+        size: size.unwrap_or(4),
+        answer,
     })
 }
 
@@ -228,6 +250,13 @@ fn action(key: &Key, value: &Yaml, diagnostics: &mut Diagnostics) -> Option<Acti
             }
             fields.refuse_rest();
             disturb(Disturbance::Sysctl { node: node?, key: key?, value: value? })
+        }
+        "reload" => {
+            let mut fields = Fields::of(value, what, diagnostics);
+            let node = fields.need("agent");
+            let config = fields.need("config");
+            fields.refuse_rest();
+            disturb(Disturbance::Reload { node: node?, config: config? })
         }
         "delay" | "jitter" | "reorder" | "duplicate" => {
             diagnostics.error(

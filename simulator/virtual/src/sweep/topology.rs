@@ -37,7 +37,7 @@ impl Swarm {
                 hold_time: self.router_hold_time,
                 neighbours: self.neighbours(router),
             };
-            let plan = RouterPlan { config, gateways: Vec::new(), hash_seed: router + 1 };
+            let plan = RouterPlan::new(config, router + 1);
             routers.push(world.add_router(&format!("r{router}"), plan));
         }
         let hosts: Vec<NodeId> = (0..self.hosts)

@@ -12,7 +12,7 @@ use super::network::{Impairment, LinkId, PortId};
 use super::router_node::{RouterNode, RouterPlan};
 use super::{Client, Node, NodeId, Options, World};
 use crate::lab::{Exec, Lab, Role, ServicePorts};
-use crate::router::RouterConfig;
+use crate::router::{Hashing, RouterConfig};
 
 /// Why a lab cannot be built here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,10 +105,28 @@ impl World {
                 Role::Bridge => {
                     world.add_bridge(name);
                 }
+                Role::Router(role) if role.daemon.is_some() => {
+                    let text =
+                        format!("{name}: the virtual backend runs the embedded router only, no other daemon");
+                    return Err(LabError { line: node.place.line, text });
+                }
                 Role::Router(role) => {
                     let config = RouterConfig::of(lab, name, role);
-                    let (gateways, hash_seed) = (node.gateways.clone(), role.hash_seed);
-                    world.add_router(name, RouterPlan { config, gateways, hash_seed });
+                    let mut hashing = Hashing::new(role.hash_seed);
+                    // Routers of this world send no redirects.
+                    let none = |key: &str, value: &str| key.ends_with(".send_redirects") && value == "0";
+                    for (key, value) in node.sysctls.iter().filter(|(key, value)| !none(key, value)) {
+                        hashing_sysctl(&mut hashing, key, value)
+                            .map_err(|text| LabError { line: node.place.line, text })?;
+                    }
+                    let plan = RouterPlan {
+                        config,
+                        gateways: node.gateways.clone(),
+                        hash_seed: role.hash_seed,
+                        install: role.install,
+                        sysctls: node.sysctls.clone(),
+                    };
+                    world.add_router(name, plan);
                 }
                 Role::Agent(role) => {
                     let text = configs.get(name).cloned().unwrap_or_default();
@@ -118,14 +136,14 @@ impl World {
                             format!("{name}: the virtual backend reads one configuration file, no `include`");
                         return Err(LabError { line: node.place.line, text });
                     }
-                    let ServicePorts { http, tcp, udp } = role.service;
+                    let ServicePorts { http, tcp, udp, dns } = role.service;
                     world.add_host(
                         name,
                         HostPlan {
                             config: Arc::from(text),
                             gateways: node.gateways.clone(),
                             settings: settings(node)?,
-                            ports: Some([http, tcp, udp].into_iter().flatten().collect()),
+                            ports: Some([http, tcp, udp, dns].into_iter().flatten().collect()),
                         },
                     );
                 }
@@ -158,6 +176,16 @@ impl World {
             return Err(LabError { line, text: format!("the configuration of {name} is refused: {text}") });
         }
         Ok(world)
+    }
+}
+
+/// Of routers, this kernel has the sysctls of the hash.
+pub(super) fn hashing_sysctl(hashing: &mut Hashing, key: &str, value: &str) -> Result<(), String> {
+    match hashing.set(key, value)? {
+        true => Ok(()),
+        false => {
+            Err(format!("{key}: a router of the virtual backend has only net.ipv[46].fib_multipath_hash_*"))
+        }
     }
 }
 

@@ -95,7 +95,7 @@ impl Fabric {
             }
         }
         let add = |world: &mut World, kind: &str, configs: Vec<RouterConfig>| -> Vec<NodeId> {
-            let plan = |config, hash_seed| RouterPlan { config, gateways: Vec::new(), hash_seed };
+            let plan = |config, hash_seed| RouterPlan::new(config, hash_seed);
             let numbered = configs.into_iter().zip(0..);
             numbered
                 .map(|(config, at)| {

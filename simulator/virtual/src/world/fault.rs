@@ -8,6 +8,7 @@ use anyvip_core::ServiceName;
 use anyvip_machine::{Failure, FailureKind};
 use serde::{Deserialize, Serialize};
 
+use super::build::hashing_sysctl;
 use super::host::Ended;
 use super::network::{Impairment, LinkId, PortId};
 use super::operator::Operation;
@@ -153,6 +154,10 @@ impl World {
                 let done = self.host_mut(host).is_some_and(|host| host.kernel.set(&key, &value).is_ok());
                 if done {
                     self.kernel_changed(host, true);
+                }
+                if let Some(router) = self.router_mut(host) {
+                    // What a router does not have was refused before.
+                    let _ = hashing_sysctl(&mut router.hashing, &key, &value);
                 }
             }
             Fault::NetlinkRefuses { host, kind } => {

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use anyvip_ecmp::{Addresses, Hasher, Packet, Policy, Threshold};
-use ipnet::IpNet;
 
 use super::network::PortId;
 use super::{Node, NodeId, World};
@@ -57,16 +56,24 @@ impl Flow {
     }
 }
 
-/// Which of `count` next hops a router with this seed takes: what Linux takes of as many equal ones when it hashes the 5-tuple.
-pub(super) fn choose(flow: &Flow, seed: u32, count: usize) -> usize {
-    let Some(addresses) = Addresses::new(flow.source, flow.destination) else { return 0 };
-    let packet = Packet::Whole(anyvip_ecmp::Flow {
-        addresses,
+/// A packet of the flow, as a router sees it. `None` for addresses of two families.
+fn packet(flow: &Flow) -> Option<Packet> {
+    Some(Packet::Whole(anyvip_ecmp::Flow {
+        addresses: Addresses::new(flow.source, flow.destination)?,
         protocol: flow.protocol,
         source_port: flow.source_port,
         destination_port: flow.destination_port,
-    });
-    Threshold::pick_equal(count, Hasher::new(seed, Policy::FIVE_TUPLE).forwarded(&packet))
+    }))
+}
+
+/// Which of `count` equal next hops a machine with this hash takes.
+pub(super) fn choose(flow: &Flow, hasher: &Hasher, count: usize) -> usize {
+    packet(flow).map_or(0, |packet| Threshold::pick_equal(count, hasher.forwarded(&packet)))
+}
+
+/// How a machine that is no router hashes: the 5-tuple, with a seed of its own.
+fn own_hash(seed: u32) -> Hasher {
+    Hasher::new(seed, Policy::FIVE_TUPLE)
 }
 
 impl World {
@@ -141,42 +148,39 @@ impl World {
     }
 
     /// The port of the machine that gets the packet next.
-    fn next_hop(&self, at: NodeId, flow: &Flow) -> Option<PortId> {
+    fn next_hop(&mut self, at: NodeId, flow: &Flow) -> Option<PortId> {
         let to = flow.destination;
         if let Some(owner) = self.network.owner(to)
             && self.connected(at, to)
         {
             return Some(owner);
         }
+        let now = self.now;
+        if let Some(router) = self.router_mut(at) {
+            let hash = router.hashing.hasher(to.is_ipv4()).forwarded(&packet(flow)?);
+            if let Some(hop) = router.fib.pick(now, to, hash) {
+                let address = hop.address;
+                return self.network.owner(address);
+            }
+        }
         match self.node(at)? {
             Node::Router(router) => {
-                let exact = router.fib.get(&IpNet::from(to));
-                let longest = || {
-                    let covering = router.fib.iter().filter(|(prefix, _)| prefix.contains(&to));
-                    covering.max_by_key(|(prefix, _)| prefix.prefix_len()).map(|(_, hops)| hops)
-                };
-                match exact.or_else(longest) {
-                    Some(hops) => {
-                        let hop = hops.get(choose(flow, router.plan.hash_seed, hops.len()))?;
-                        self.network.owner(hop.address)
-                    }
-                    None => self.gateway(at, &router.plan.gateways, flow, router.plan.hash_seed),
-                }
+                self.gateway(at, &router.plan.gateways, flow, router.hashing.hasher(to.is_ipv4()))
             }
-            Node::Host(host) => self.gateway(at, &host.kernel.gateways, flow, at.0),
-            Node::Client(client) => self.gateway(at, &client.gateways, flow, at.0),
+            Node::Host(host) => self.gateway(at, &host.kernel.gateways, flow, &own_hash(at.0)),
+            Node::Client(client) => self.gateway(at, &client.gateways, flow, &own_hash(at.0)),
             Node::Bridge(_) => None,
         }
     }
 
     /// Default routes over ports without a signal are not used.
-    fn gateway(&self, at: NodeId, gateways: &[IpAddr], flow: &Flow, seed: u32) -> Option<PortId> {
+    fn gateway(&self, at: NodeId, gateways: &[IpAddr], flow: &Flow, hasher: &Hasher) -> Option<PortId> {
         let usable = |gateway: &&IpAddr| {
             gateway.is_ipv4() == flow.destination.is_ipv4()
                 && self.port_towards(at, **gateway).is_some_and(|port| self.network.carrier(port))
         };
         let usable: Vec<&IpAddr> = gateways.iter().filter(usable).collect();
-        self.network.owner(**usable.get(choose(flow, seed, usable.len()))?)
+        self.network.owner(**usable.get(choose(flow, hasher, usable.len()))?)
     }
 
     fn connected(&self, at: NodeId, address: IpAddr) -> bool {
@@ -268,10 +272,10 @@ mod tests {
         let mut counts = [0_usize; 4];
         let mut moved = 0;
         for port in 10_000..30_000 {
-            let before = choose(&flow(port), 7, 4);
+            let before = choose(&flow(port), &own_hash(7), 4);
             counts[before] += 1;
             // Hop 1 dies: 0, 2, 3 are left.
-            let after = [0, 2, 3][choose(&flow(port), 7, 3)];
+            let after = [0, 2, 3][choose(&flow(port), &own_hash(7), 3)];
             moved += usize::from(before != 1 && before != after);
         }
         assert!(counts.iter().all(|count| (4800..5200).contains(count)), "{counts:?}");
@@ -282,7 +286,7 @@ mod tests {
     fn routers_with_different_seeds_choose_independently() {
         let mut both = [[0_usize; 2]; 2];
         for port in 10_000..14_000 {
-            both[choose(&flow(port), 1, 2)][choose(&flow(port), 2, 2)] += 1;
+            both[choose(&flow(port), &own_hash(1), 2)][choose(&flow(port), &own_hash(2), 2)] += 1;
         }
         assert!(both.iter().flatten().all(|count| (850..1150).contains(count)), "{both:?}");
     }

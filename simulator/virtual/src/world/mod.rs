@@ -377,6 +377,14 @@ impl World {
         sysctl(key, value).map(drop)
     }
 
+    /// Whether the kernel of a virtual router has this sysctl.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_router_sysctl(key: &str, value: &str) -> Result<(), String> {
+        build::hashing_sysctl(&mut crate::router::Hashing::new(1), key, value)
+    }
+
     /// Ports and cables.
     pub fn network(&self) -> &Network {
         &self.network

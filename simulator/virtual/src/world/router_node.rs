@@ -5,11 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyvip_bgp::{Action as Bgp, PeerName};
 use anyvip_machine::Seed;
-use ipnet::IpNet;
 
 use super::process::{Letter, Task};
 use super::{Node, NodeId, NoteKind, World};
-use crate::router::{Action, Event, Hop, Router, RouterConfig};
+use crate::router::{Action, Event, Fib, Hashing, Install, Router, RouterConfig};
 
 /// BGP's port.
 const PORT: u16 = 179;
@@ -23,6 +22,18 @@ pub struct RouterPlan {
     pub gateways: Vec<IpAddr>,
     /// Seed of its multipath hash.
     pub hash_seed: u32,
+    /// How it puts next hops into its kernel.
+    pub install: Install,
+    /// Its sysctls, by name; only those of the multipath hash mean something.
+    pub sysctls: BTreeMap<String, String>,
+}
+
+impl RouterPlan {
+    /// A router without a default route, that installs next-hop groups.
+    pub fn new(config: RouterConfig, hash_seed: u32) -> RouterPlan {
+        let (gateways, sysctls) = (Vec::new(), BTreeMap::new());
+        RouterPlan { config, gateways, hash_seed, install: Install::default(), sysctls }
+    }
 }
 
 /// The routing program while it runs.
@@ -45,8 +56,10 @@ pub struct RouterNode {
     pub powered: bool,
     /// Times its program was started.
     pub starts: u32,
-    /// Where its kernel sends, by prefix: what the program installed.
-    pub fib: BTreeMap<IpNet, Vec<Hop>>,
+    /// Where its kernel sends: what the program installed.
+    pub fib: Fib,
+    /// How its kernel hashes.
+    pub hashing: Hashing,
     /// Takes connections and answers no OPEN.
     pub ignores: bool,
     /// Of a million packets that it forwards, so many are lost.
@@ -55,16 +68,22 @@ pub struct RouterNode {
 
 impl RouterNode {
     pub(super) fn new(name: &str, seed: Seed, plan: RouterPlan) -> RouterNode {
+        let mut hashing = Hashing::new(plan.hash_seed);
+        for (key, value) in &plan.sysctls {
+            // They were checked when the lab was built.
+            let _ = hashing.set(key, value);
+        }
         RouterNode {
             name: name.to_owned(),
             seed,
-            plan,
             process: None,
             powered: true,
             starts: 0,
-            fib: BTreeMap::new(),
+            fib: Fib::new(plan.install),
+            hashing,
             ignores: false,
             loss_ppm: 0,
+            plan,
         }
     }
 
@@ -132,7 +151,7 @@ impl World {
         self.turn.touch(node);
         let Some(router) = self.router_mut(node) else { return };
         router.process = None;
-        let gone: Vec<IpNet> = std::mem::take(&mut router.fib).into_keys().collect();
+        let gone = router.fib.clear();
         for prefix in gone {
             self.note(node, NoteKind::Route { prefix, next_hops: Vec::new() }, String::new);
         }
@@ -184,8 +203,9 @@ impl World {
             Action::Install { prefix, next_hops } => {
                 self.turn.routed = true;
                 self.note(node, NoteKind::Route { prefix, next_hops: next_hops.clone() }, String::new);
+                let now = self.now;
                 if let Some(router) = self.router_mut(node) {
-                    router.fib.insert(prefix, next_hops);
+                    router.fib.insert(now, prefix, next_hops);
                 }
             }
             Action::Remove { prefix } => {

@@ -133,7 +133,24 @@ impl ExtendedCommunity {
         let [kind, subtype] = LINK_BANDWIDTH;
         ExtendedCommunity([kind, subtype, a, b, c, d, e, g])
     }
+
+    /// Octets a second, if this is a link bandwidth (transitive or not) and a number.
+    pub fn bandwidth(&self) -> Option<u64> {
+        let [kind, subtype, _, _, c, d, e, g] = self.0;
+        let rate = f32::from_be_bytes([c, d, e, g]);
+        let is =
+            kind & !NON_TRANSITIVE == 0 && subtype == LINK_BANDWIDTH[1] && rate.is_finite() && rate >= 0.0;
+        is.then_some(rate as u64)
+    }
+
+    /// Whether it passes the border of an AS (RFC 4360 §2).
+    pub const fn is_transitive(&self) -> bool {
+        self.0[0] & NON_TRANSITIVE == 0
+    }
 }
+
+/// The T bit of the type (RFC 4360 §2).
+const NON_TRANSITIVE: u8 = 0x40;
 
 impl fmt::Display for ExtendedCommunity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
