@@ -16,11 +16,16 @@ use tokio::sync::watch;
 /// The hidden subcommand that becomes another program.
 pub(crate) const HATCH: &str = "hatch";
 
-/// `anyvip-sim hatch PROGRAM ARGS…`: asks the kernel to be killed when the parent dies, then becomes the program. (The
+/// `anyvip-sim hatch PARENT PROGRAM ARGS…`: asks the kernel to be killed when the parent dies, then becomes the program. (The
 /// wish survives `execve`; setting it between fork and exec instead would need unsafe code.)
 pub(crate) fn hatch(argv: &[OsString]) -> ExitCode {
     if let Err(error) = die_with_parent() {
         eprintln!("anyvip-sim: {error}");
+    }
+    let Some((parent, argv)) = argv.split_first() else { return ExitCode::from(2) };
+    // A parent that was gone before the wish was made would never be missed.
+    if parent.to_str().and_then(|parent| parent.parse().ok()) != Some(nix::unistd::getppid().as_raw()) {
+        return ExitCode::FAILURE;
     }
     let Some((program, arguments)) = argv.split_first() else { return ExitCode::from(2) };
     let error = std::process::Command::new(program).args(arguments).exec();
@@ -87,7 +92,7 @@ pub(crate) fn own_program() -> Result<PathBuf, String> {
 /// A child that hatches into `program`; the caller adds the rest.
 pub(crate) fn command(program: &Path) -> Result<tokio::process::Command, String> {
     let mut command = std::process::Command::new(own_program()?);
-    command.arg(HATCH).arg(program).stdin(Stdio::null()).process_group(0);
+    command.arg(HATCH).arg(std::process::id().to_string()).arg(program).stdin(Stdio::null()).process_group(0);
     let mut command = tokio::process::Command::from(command);
     command.kill_on_drop(true);
     Ok(command)

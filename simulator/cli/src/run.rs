@@ -257,19 +257,24 @@ pub(crate) fn read_lab(path: &Path) -> Result<Lab, String> {
 /// Lab and scenario, with all that is wrong with either.
 pub(crate) fn read_both(arguments: &cli::Run) -> Result<(Lab, Scenario), String> {
     let (draft, mut diagnostics) = Lab::draft(&arguments.lab.to_string_lossy(), &read(&arguments.lab)?);
+    let wrong = |list: &[Diagnostic]| list.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
     let Some(lab) = draft else { return accept(None, &diagnostics) };
     let path = scenario_file(arguments, &lab);
     // Without a name there is no telling where its scenario is.
     let scenario = match lab.name.is_empty() && arguments.scenario.is_none() {
         true => None,
         false => {
-            let (scenario, more) = Scenario::read(&path.to_string_lossy(), &read(&path)?, &lab);
+            let text = match read(&path) {
+                Err(_) if wrong(&diagnostics) => return accept(None, &diagnostics),
+                read => read?,
+            };
+            let (scenario, more) = Scenario::read(&path.to_string_lossy(), &text, &lab);
             diagnostics.extend(more);
             scenario
         }
     };
-    let wrong = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
-    accept(scenario.filter(|_| !wrong).map(|scenario| (lab, scenario)), &diagnostics)
+    let refused = wrong(&diagnostics);
+    accept(scenario.filter(|_| !refused).map(|scenario| (lab, scenario)), &diagnostics)
 }
 
 #[cfg(test)]

@@ -129,7 +129,8 @@ fn keeper(program: &Path, folder: &Path, name: &str) -> Result<tokio::process::C
     let mut command = Command::new(process::own_program()?);
     command.arg(process::KEEPER).arg(program).stdin(Stdio::piped()).stdout(out).stderr(err);
     let mut command = tokio::process::Command::from(command);
-    command.process_group(0).kill_on_drop(true);
+    // Killed, it could not end what it keeps.
+    command.process_group(0).kill_on_drop(false);
     Ok(command)
 }
 

@@ -283,9 +283,7 @@ impl Play<'_> {
                     world.host(host).is_some_and(|host| host.agent().is_none())
                 })
             }
-            Disturbance::Drain { node, .. }
-            | Disturbance::Undrain { node, .. }
-            | Disturbance::Reload { node, .. } => {
+            Disturbance::Drain { node, .. } | Disturbance::Undrain { node, .. } => {
                 let host = self.find(node)?;
                 let answers = |world: &World| world.host(host).map_or(0, |host| host.replies.len());
                 let running = self.world.host(host).is_some_and(|host| host.agent().is_some());
