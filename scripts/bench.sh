@@ -55,6 +55,9 @@ row "twin of the kernel's hash: IPv4 5-tuple, 8 next hops" "≥ 20 million flows
 row "10,000,000 flows over 1,000 next hops, one leaves" "< 2 s" \
   "$("$sim" hash change --count 10000000 --members 1000 --leave 500 --install group | tail -n 1)"
 
+# BGP: the codec beside others, 1,000 VIPs, a withdrawal into the kernel of a router (needs root and BIRD).
+(cd "$OLDPWD" && cargo bench -q --locked -p anyvip-tests --bench bgp)
+
 # many N: a lab manyN of a router and N hosts with an agent each, as files, and a scenario that waits until all have told their VIP.
 many() {
   local n name=many$1-$$

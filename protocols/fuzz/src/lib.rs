@@ -1,7 +1,7 @@
 //! What strangers may send, as functions of bytes that must come back: one for each message that has a structure of its own, one
 //! for BFD packets, and one for a whole session. They panic where a promise of the codec or the machine is broken.
 //!
-//! `fuzz_targets/` hands them to libFuzzer, `src/bin/drive.rs` to a mutation engine that needs nothing but a compiler.
+//! `fuzz_targets/` hands them to libFuzzer, `examples/drive.rs` to a mutation engine that needs nothing but a compiler.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a finding is a panic")]
 
