@@ -323,6 +323,72 @@ fn text_of_a_scenario_stays_text() {
 }
 
 #[test]
+fn a_comparison_of_designs_says_on_its_page_what_its_json_says() {
+    if !met(&[Need::Program("chromium")]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (json, page) = (scratch.path().join("out.json"), scratch.path().join("out.html"));
+    let plan = std::fs::read_to_string(topology("designs.compare.yml")).unwrap();
+    // A tenth of the requests: the page is the same.
+    let plan = scratch.write("designs.compare.yml", &plan.replace("rate: 1000", "rate: 100"));
+    let output = Command::new(env!("CARGO_BIN_EXE_anyvip-sim-under-test"))
+        .arg("compare")
+        .arg(&plan)
+        .arg("--json")
+        .arg(&json)
+        .arg("--report")
+        .arg(&page)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let json: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let browser = Browser::default();
+    assert_eq!(browser.console(&page), Vec::<String>::new());
+    let found = browser.inspect(&page, Light::Light);
+    reads_well(&found);
+    let data: Value = serde_json::from_str(found["data"].as_str().unwrap()).unwrap();
+    assert!(data == json, "the page carries other data than the JSON");
+    let results = json["results"].as_array().unwrap();
+    let rows = marks(&found, "tr", "design");
+    assert_eq!((rows.len(), results.len()), (11, 11));
+    for (row, result) in rows.iter().zip(results) {
+        assert_eq!(row["design"], result["design"]);
+        for (mark, field) in [
+            ("lost", "lost"),
+            ("late", "late"),
+            ("needless", "cut_needlessly"),
+            ("withServer", "cut_with_server"),
+            ("packets", "balancer_packets"),
+        ] {
+            assert_eq!(number(row, mark), result[field].as_u64().unwrap(), "{} {field}", result["design"]);
+        }
+        // The table in the terminal says the same, and of every cell that it is a model's.
+        let line = said
+            .lines()
+            .find(|line| line.starts_with(&format!("| {} ", result["design"].as_str().unwrap())))
+            .unwrap();
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        assert_eq!(cells[2], format!("{} m", result["lost"]), "{line}");
+        assert!(cells[2..9].iter().all(|cell| cell.ends_with(" m")), "{line}");
+        let drawn = found["marks"].as_array().unwrap().iter();
+        let drawn =
+            drawn.filter(|mark| mark["figure"]["hurt"] == result["design"] && mark.get("second").is_some());
+        let drawn: u64 = drawn.map(|mark| mark["count"].as_str().unwrap().parse::<u64>().unwrap()).sum();
+        assert_eq!(drawn, result["lost"].as_u64().unwrap() + result["late"].as_u64().unwrap());
+    }
+    for words in [
+        "TTL 30s",
+        "timeout 1s, 2 tries",
+        "fall 3, rise 2",
+        "a table of flows that the standby does not know",
+    ] {
+        assert!(said.contains(words), "the output states what it assumed, {words}: {said}");
+    }
+}
+
+#[test]
 fn the_inspection_finds_what_it_looks_for() {
     if !met(&[Need::Program("chromium")]) {
         return;

@@ -41,6 +41,8 @@ pub(crate) enum Command {
     /// Which server a flow lands on, how flows spread, what a change does to them: by the kernel's own arithmetic.
     #[command(subcommand)]
     Hash(hash::Command),
+    /// Play one traffic and failure plan under several designs and print one table.
+    Compare(Compare),
     /// Run many seeds of the virtual lab under random faults, with every invariant checked.
     Sweep(Sweep),
     /// Measure what a whole fleet goes through in virtual time when something dies.
@@ -105,6 +107,18 @@ pub(crate) struct Replay {
     /// Print what came of it as JSON.
     #[arg(long, conflicts_with = "print")]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Compare {
+    /// The plan, a YAML file.
+    pub(crate) plan: PathBuf,
+    /// Write plan and results here.
+    #[arg(long, value_name = "OUT")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the same as a page for people here.
+    #[arg(long, value_name = "OUT.html")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -12,7 +12,7 @@
 //! - `virtual_lab`: the same scenarios in virtual time; `words`: what both backends say.
 //! - `node`: what happens inside a node: its network, its role, the orders of the lab (`control`).
 //! - `traffic`: the client's flows; `dns`: the least of it.
-//! - `hash`: questions about flows that need no lab.
+//! - `hash`: questions about flows that need no lab; `compare`: one plan under several designs, a model.
 //!
 //! Who owns what: the lab's process holds every node by a pipe. When it ends, however it ends, the pipes close, the nodes
 //! end, their children get SIGKILL from the kernel, and the namespaces go with them. No namespace has a name, and
@@ -28,6 +28,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 mod bench;
 mod cli;
 mod clock;
+mod compare;
 mod control;
 mod dns;
 mod figures;
@@ -79,6 +80,7 @@ pub fn main() -> ExitCode {
             };
             if arguments.detach { node::detach(&options) } else { node::main(options) }
         }
+        cli::Command::Compare(arguments) => compare::main(&arguments),
         cli::Command::Replay(arguments) => replay::main(&arguments),
         cli::Command::Fleet(arguments) => fleet::main(&arguments),
         cli::Command::Sweep(arguments) => sweep::main(&arguments),

@@ -14,7 +14,7 @@ use self::install::Install;
 
 mod change;
 mod flows;
-mod install;
+pub(crate) mod install;
 mod kernel;
 mod predict;
 mod spread;
@@ -75,11 +75,20 @@ pub(crate) enum Command {
 
 /// Why a command ended without an answer.
 #[derive(Debug)]
-enum Error {
+pub(crate) enum Error {
     /// What was asked makes no sense; exit code 2.
     Usage(String),
     /// It could not be done, or the kernel says otherwise; exit code 1.
     Failed(String),
+}
+
+impl Error {
+    /// What to say.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Error::Usage(text) | Error::Failed(text) => text,
+        }
+    }
 }
 
 /// 0: answered (and the kernel agrees, if asked); 1: it does not, or could not be asked; 2: arguments that make no sense.

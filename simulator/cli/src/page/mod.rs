@@ -4,6 +4,7 @@
 //! numbers, so that what is drawn can be compared with what was measured. Colours follow the reader's light or dark setting and
 //! are light on paper. What is lost is hatched, so that nothing is told by colour alone.
 //!
+//! - `compare`: the page of a comparison of designs;
 //! - `topology`, `flows`, `moves`, `timeline`, `latency`: a part each; `markup`: escaping, numbers, colours; `style.css`: looks.
 
 use std::fmt::Write as _;
@@ -11,6 +12,7 @@ use std::fmt::Write as _;
 use self::markup::{Servers, Text, by_number, count, time_ms};
 use crate::journal::{Journal, Kind};
 
+pub(crate) mod compare;
 mod flows;
 mod latency;
 pub(crate) mod markup;
@@ -237,7 +239,7 @@ fn again(body: &mut String, journal: &Journal) {
 }
 
 /// A word for a shell.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

@@ -1,0 +1,149 @@
+//! `anyvip-sim compare`: one traffic and failure plan under several designs, one table.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use self::model::Result as Outcome;
+use self::plan::{Plan, short};
+use crate::run::read;
+use crate::{cli, page};
+
+pub(crate) mod model;
+pub(crate) mod plan;
+
+/// Everything that `--json` writes and the page shows.
+#[derive(Serialize)]
+pub(crate) struct Comparison {
+    pub(crate) command: Vec<String>,
+    pub(crate) version: &'static str,
+    pub(crate) hash_seed: u32,
+    pub(crate) plan: Plan,
+    pub(crate) results: Vec<Outcome>,
+}
+
+/// 0: compared; 1: not.
+pub(crate) fn main(arguments: &cli::Compare) -> ExitCode {
+    match compare(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("anyvip-sim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(arguments: &cli::Compare) -> Result<(), String> {
+    let (plan, diagnostics) = Plan::read(&arguments.plan.to_string_lossy(), &read(&arguments.plan)?);
+    diagnostics.iter().for_each(|diagnostic| eprintln!("{diagnostic}"));
+    let plan = plan.ok_or("nothing was compared")?;
+    let results =
+        plan.designs.iter().map(|design| model::play(&plan, design)).collect::<Result<Vec<_>, _>>()?;
+    let mut command: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    if let Some(program) = command.first_mut() {
+        *program = "anyvip-sim".to_owned();
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let comparison = Comparison { command, version, hash_seed: model::HASH_SEED, plan, results };
+    let json = serde_json::to_string_pretty(&comparison).map_err(|error| error.to_string())?;
+    let write = |path: &Path, text: &str| {
+        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    if let Some(path) = &arguments.json {
+        write(path, &(json.clone() + "\n"))?;
+    }
+    if let Some(path) = &arguments.report {
+        write(path, &page::compare::page(&comparison, &json))?;
+    }
+    // A reader that went away is no failure.
+    let _ = write!(std::io::stdout(), "{}", table(&comparison));
+    Ok(())
+}
+
+/// What was assumed, line by line.
+pub(crate) fn assumptions(plan: &Plan) -> Vec<(String, String)> {
+    let (requests, connections, dns) = (&plan.requests, &plan.connections, &plan.dns);
+    let mut list = vec![
+        (
+            "traffic".to_owned(),
+            format!(
+                "{} requests a second from {} clients for {}, a socket each; timeout {}, {} in all, to the {} address",
+                requests.rate,
+                requests.clients,
+                short(plan.duration),
+                short(requests.timeout),
+                if requests.tries == 1 { "1 try".to_owned() } else { format!("{} tries", requests.tries) },
+                if requests.retry == plan::Retry::Next { "next" } else { "same" }
+            ),
+        ),
+        (
+            "connections".to_owned(),
+            format!(
+                "{} opened at the beginning, each asks every {} and bears {} of silence",
+                connections.count,
+                short(connections.every),
+                short(connections.patience)
+            ),
+        ),
+        (
+            "names".to_owned(),
+            format!(
+                "{} resolvers, TTL {}, kept at least {}, {} in an answer, order {} by resolvers",
+                dns.resolvers,
+                short(dns.ttl),
+                short(dns.at_least),
+                if dns.answers == plan::Answers::All { "all addresses" } else { "one address" },
+                if dns.rotate { "turned" } else { "kept" }
+            ),
+        ),
+        ("servers".to_owned(), format!("{}, seed {}", plan.servers, plan.seed)),
+    ];
+    list.extend(plan.happens.iter().map(|one| (format!("at {}", short(one.at)), one.what.to_string())));
+    list
+}
+
+/// The cells of a design, in words.
+pub(crate) fn cells(result: &Outcome) -> [String; 7] {
+    let time =
+        |ms: Option<u64>| ms.map_or("0 s".to_owned(), |ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100));
+    [
+        result.lost.to_string(),
+        result.late.to_string(),
+        time(result.recover_ms),
+        result.cut_needlessly.to_string(),
+        result.cut_with_server.to_string(),
+        result.balancer_packets.to_string(),
+        format!("{}.{:02}", result.fullest_permille / 1000, result.fullest_permille % 1000 / 10),
+    ]
+}
+
+/// What the cells are.
+pub(crate) const COLUMNS: [&str; 7] =
+    ["lost", "late", "to recover", "cut, server well", "cut with server", "through balancer", "fullest/mean"];
+
+fn table(comparison: &Comparison) -> String {
+    let plan = &comparison.plan;
+    let mut text = format!("{}\n", plan.title);
+    for (what, value) in assumptions(plan) {
+        text += &format!("  {what:<12} {value}\n");
+    }
+    let mut builder = tabled::builder::Builder::new();
+    builder.push_record(std::iter::once("design").chain(COLUMNS));
+    for result in &comparison.results {
+        let cells = cells(result).map(|cell| format!("{cell} m"));
+        builder.push_record(std::iter::once(result.design.clone()).chain(cells));
+    }
+    let mut table = builder.build();
+    table.with(tabled::settings::Style::markdown());
+    table.modify(tabled::settings::object::Columns::new(1..), tabled::settings::Alignment::right());
+    text += &format!("\n{table}\n\n");
+    for result in &comparison.results {
+        text += &format!("  {:<24} {}\n", result.design, result.about);
+    }
+    text += "\nm: by the model (of anycast, the router's choice is the twin of the kernel's); k: measured in kernels (no cell yet).\n\
+             Lost: no try was answered. Late: not the first. To recover: from a happening to its last request lost or late.\n";
+    text
+}

@@ -1,0 +1,161 @@
+//! A comparison of designs as a page.
+
+use std::fmt::Write as _;
+
+use super::markup::{Text, count, step};
+use super::{document, quoted};
+use crate::compare::{COLUMNS, Comparison, assumptions, cells};
+
+const WIDTH: f64 = 1040.0;
+const LEFT: f64 = 60.0;
+
+/// The whole document.
+pub(crate) fn page(comparison: &Comparison, json: &str) -> String {
+    let plan = &comparison.plan;
+    let mut body = format!(
+        "<header data-designs=\"{}\"><h1>{}</h1>\n<table>\n",
+        comparison.results.len(),
+        Text(&plan.title)
+    );
+    for (what, value) in assumptions(plan) {
+        let _ = writeln!(body, "<tr><td class=\"soft\">{}</td><td>{}</td></tr>", Text(&what), Text(&value));
+    }
+    body.push_str("</table></header>\n<section id=\"table\"><h2>Designs</h2>\n<div class=\"scroll\"><table>\n<tr><th>design</th>");
+    for column in COLUMNS {
+        let _ = write!(body, "<th class=\"number\">{column}</th>");
+    }
+    body.push_str("</tr>\n");
+    for result in &comparison.results {
+        let _ = write!(
+            body,
+            "<tr data-design=\"{0}\" data-lost=\"{1}\" data-late=\"{2}\" data-needless=\"{3}\" data-with-server=\"{4}\" \
+             data-packets=\"{5}\"><td><b>{0}</b><br><span class=\"soft\">{6}</span></td>",
+            Text(&result.design),
+            result.lost,
+            result.late,
+            result.cut_needlessly,
+            result.cut_with_server,
+            result.balancer_packets,
+            Text(&result.about)
+        );
+        for cell in cells(result) {
+            let _ = write!(
+                body,
+                "<td class=\"number\">{}&nbsp;<span class=\"soft\" title=\"{}\">m</span></td>",
+                Text(&cell),
+                Text(result.by)
+            );
+        }
+        body.push_str("</tr>\n");
+    }
+    body.push_str(
+        "</table></div>\n<p class=\"soft\"><b>m</b>: by the model, in virtual time; of anycast designs the router's choice is the twin of \
+         the kernel's. <b>k</b>: measured in kernels; no cell of this table is. Lost: no try was answered. Late: answered, but not at the first \
+         try. To recover: from a happening to its last request that was lost or late. Cut: connections, by whether their server was well. \
+         Through balancer: packets of requests and answers. Fullest/mean: load before anything happened.</p></section>\n",
+    );
+    let most = comparison
+        .results
+        .iter()
+        .flat_map(|result| &result.hurt_each_second)
+        .max()
+        .copied()
+        .unwrap_or(0)
+        .max(1);
+    let _ = write!(
+        body,
+        "<section id=\"time\"><h2>Requests lost or late, by the second they were asked</h2>\n<p class=\"soft\">All to one scale, so that they \
+         compare; dashed lines are what happened.</p>\n"
+    );
+    for result in &comparison.results {
+        let _ = writeln!(
+            body,
+            "<figure data-hurt=\"{0}\"><h3>{0}</h3>{1}</figure>",
+            Text(&result.design),
+            bars(&result.hurt_each_second, most, comparison)
+        );
+    }
+    body.push_str("</section>\n<section id=\"happenings\"><h2>What each happening cost</h2>\n<div class=\"scroll\"><table><tr><th>design</th><th>happening</th><th class=\"number\">lost</th><th class=\"number\">late</th><th class=\"number\">connections cut</th><th class=\"number\">to recover</th></tr>\n");
+    for result in &comparison.results {
+        for hurt in &result.happenings {
+            let recover =
+                hurt.recover_ms.map_or("0 s".to_owned(), |ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100));
+            let _ = writeln!(
+                body,
+                "<tr data-happening=\"{}\" data-lost=\"{}\" data-cut=\"{}\"><td>{}</td><td>{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"number\">{recover}</td></tr>",
+                Text(&hurt.what),
+                hurt.lost,
+                hurt.cut,
+                Text(&result.design),
+                Text(&hurt.what),
+                hurt.lost,
+                hurt.late,
+                hurt.cut
+            );
+        }
+    }
+    let words: Vec<String> = comparison.command.iter().map(|word| quoted(word)).collect();
+    let _ = write!(
+        body,
+        "</table></div></section>\n<section id=\"again\"><h2>To have it again</h2>\n<pre>{}</pre>\n<table><tr><td>anyvip-sim</td><td><code>{}</code></td></tr>\
+         <tr><td>seed of the plan</td><td><code>{}</code></td></tr><tr><td>hash seed of the router</td><td><code>{:#x}</code></td></tr></table></section>\n",
+        Text(&words.join(" ")),
+        comparison.version,
+        plan.seed,
+        comparison.hash_seed
+    );
+    document(&format!("Designs compared: {}", plan.title), &body, json)
+}
+
+/// One column a second.
+fn bars(hurt: &[u64], most: u64, comparison: &Comparison) -> String {
+    let (top, tall) = (8.0, 72.0);
+    let base = top + tall;
+    let end = comparison.plan.duration.as_secs_f64().max(1.0);
+    let across = |second: f64| LEFT + second / end * (WIDTH - LEFT - 12.0);
+    let mut svg = format!(
+        "<div class=\"scroll\"><svg viewBox=\"0 0 {WIDTH} {0}\" width=\"{WIDTH}\" height=\"{0}\" role=\"img\" aria-label=\"Requests lost or late\">\n",
+        base + 24.0
+    );
+    for (value, y) in [(0, base), (most, top)] {
+        let _ = writeln!(
+            svg,
+            "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{:.0}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/><text class=\"soft\" x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            WIDTH - 12.0,
+            LEFT - 6.0,
+            y + 4.0,
+            count(usize::try_from(value).unwrap_or(0))
+        );
+    }
+    let by = step(end, 10);
+    let mut tick = 0.0;
+    while tick <= end {
+        let _ = writeln!(
+            svg,
+            "<text class=\"soft\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{tick} s</text>",
+            across(tick),
+            base + 17.0
+        );
+        tick += by;
+    }
+    for happening in &comparison.plan.happens {
+        let x = across(happening.at.as_secs_f64());
+        let _ = writeln!(
+            svg,
+            "<line stroke=\"var(--quiet)\" stroke-dasharray=\"3 3\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{top}\" y2=\"{base}\"><title>{}</title></line>",
+            Text(&happening.what.to_string())
+        );
+    }
+    let wide = ((WIDTH - LEFT - 12.0) / end).max(1.0);
+    for (second, number) in hurt.iter().enumerate().filter(|(_, number)| **number > 0) {
+        // What is hardly there must still be seen.
+        let high = (*number as f64 / most as f64 * tall).max(1.0);
+        let _ = writeln!(
+            svg,
+            "<rect class=\"lost\" x=\"{:.1}\" y=\"{:.1}\" width=\"{wide:.1}\" height=\"{high:.1}\" data-second=\"{second}\" data-count=\"{number}\"/>",
+            across(second as f64),
+            base - high
+        );
+    }
+    svg + "</svg></div>"
+}
