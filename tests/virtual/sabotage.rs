@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyvip_machine::Time;
 use anyvip_virtual::checker::Invariant;
-use anyvip_virtual::sweep::{Bounds, Case, Kind, Outcome, Strike, Swarm, run_world};
+use anyvip_virtual::sweep::{BfdPlan, BfdUse, Bounds, Case, Kind, Outcome, Strike, Swarm, run_world};
 use anyvip_virtual::world::{
     Condition, Fault, Impairment, NodeId, Operation, Options, Planned, Sabotage, Tracing,
 };
@@ -23,6 +23,7 @@ fn case(steps: Vec<(u64, Planned)>) -> Case {
         (swarm.hold_time, swarm.router_hold_time) =
             (Some(Duration::from_secs(9)), Some(Duration::from_secs(9)));
         (swarm.delay, swarm.jitter) = (Impairment::default().delay, Impairment::default().jitter);
+        swarm.bfd = None;
         swarm.services.truncate(1);
         for service in &mut swarm.services {
             service.vips = vec![crate::lab::vip()];
@@ -42,8 +43,7 @@ fn case(steps: Vec<(u64, Planned)>) -> Case {
 /// The host that is broken.
 const HOST: NodeId = NodeId(3);
 
-fn outcome(steps: Vec<(u64, Planned)>, sabotage: Option<Sabotage>) -> Outcome {
-    let case = case(steps);
+fn outcome(case: Case, sabotage: Option<Sabotage>) -> Outcome {
     let mut world = case.swarm.build(1, Options { tracing: Tracing::Text(20), notes: false });
     assert_eq!(world.name(HOST), "h1");
     // It begins well.
@@ -54,10 +54,27 @@ fn outcome(steps: Vec<(u64, Planned)>, sabotage: Option<Sabotage>) -> Outcome {
 
 #[track_caller]
 fn breaks(steps: &[(u64, Planned)], sabotage: Sabotage, invariant: Invariant) {
-    let well = outcome(steps.to_vec(), None);
+    breaks_with(None, steps, sabotage, invariant);
+}
+
+/// The same with BFD.
+#[track_caller]
+fn breaks_with(use_: Option<BfdUse>, steps: &[(u64, Planned)], sabotage: Sabotage, invariant: Invariant) {
+    let run = |sabotage| {
+        let mut case = case(steps.to_vec());
+        let (interval, multiplier) = (Duration::from_millis(300), 3);
+        case.swarm.bfd = use_.map(|use_| BfdPlan { use_, interval, multiplier });
+        if use_ == Some(BfdUse::Tracked) {
+            let mut tracked = case.swarm.services[0].clone();
+            (tracked.vips, tracked.tracked) = (vec!["192.0.2.99".parse().unwrap()], true);
+            case.swarm.services.push(tracked);
+        }
+        outcome(case, sabotage)
+    };
+    let well = run(None);
     assert_eq!(well.violation, None, "with a driver that works");
     assert!(well.recovered.is_some());
-    let broken = outcome(steps.to_vec(), Some(sabotage));
+    let broken = run(Some(sabotage));
     let violation = broken.violation.expect("nothing was found");
     assert_eq!(violation.invariant, invariant, "{violation}");
     assert!(violation.text.contains("h1"), "{violation}");
@@ -125,4 +142,26 @@ fn invariant_8_fails_when_the_driver_keeps_every_answer() {
     let long = Case { heal_at: Time::from_secs(600), ..case };
     let violation = run_world(&long, &mut world, &mut |_| {}).violation.expect("nothing was found");
     assert_eq!(violation.invariant, Invariant::BoundedMemory, "{violation}");
+}
+
+#[test]
+fn invariant_2_fails_when_a_static_route_is_kept_for_a_service_that_is_down() {
+    let dead = |condition| Fault::Service { host: HOST, service: None, condition };
+    let steps = [fault(20, dead(Condition::Dead)), fault(60, dead(Condition::Serving))];
+    breaks_with(Some(BfdUse::Tracked), &steps, Sabotage::WantsBfdUp, Invariant::DownIsWithdrawn);
+}
+
+#[test]
+fn invariant_9_fails_when_a_session_outlives_the_failure_of_its_path() {
+    // The router says nothing itself while it stands still.
+    let node = NodeId(1);
+    let steps = [fault(20, Fault::Freeze { node }), fault(26, Fault::Continue { node })];
+    breaks_with(Some(BfdUse::Guards), &steps, Sabotage::HidesBfdFailures, Invariant::PathGuard);
+}
+
+#[test]
+fn invariant_9_fails_when_a_session_is_closed_because_bfd_was_switched_off() {
+    let switch = |on| Fault::RouterBfd { router: NodeId(1), on };
+    let steps = [fault(20, switch(false)), fault(60, switch(true))];
+    breaks_with(Some(BfdUse::Guards), &steps, Sabotage::MistakesAdminDown, Invariant::PathGuard);
 }

@@ -138,6 +138,9 @@ impl Agent {
         let mut out = Vec::new();
         self.now = self.now.max(now);
         let now = self.now;
+        if self.stop.over() {
+            return out;
+        }
         let time_acts = event == Event::DeadlineReached;
         // Thousands of these come for each one that moves anything but checks and sessions.
         let common = time_acts || matches!(event, Event::ProbeFinished { .. } | Event::Bgp(_));
@@ -190,7 +193,7 @@ impl Agent {
 
     /// When [`Event::DeadlineReached`] is due.
     pub fn next_deadline(&self) -> Option<Time> {
-        if !self.started {
+        if !self.started || self.stop.over() {
             return None;
         }
         let often =
@@ -337,7 +340,9 @@ impl Agent {
             self.expire_rare(now, out);
         }
         // Last: the lease is renewed by who has done what was due.
-        self.renew_bfd(now, out);
+        if !self.stop.over() {
+            self.renew_bfd(now, out);
+        }
     }
 
     /// Lets time act on what is at rest on a host that is well.
@@ -536,7 +541,8 @@ impl Agent {
     /// Brings everything that follows from the inputs up to date.
     fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
         for _ in 0..MOST_PASSES {
-            if !self.started || !std::mem::take(&mut self.touched) {
+            // Whoever has said that it ends has nothing to add.
+            if !self.started || self.stop.over() || !std::mem::take(&mut self.touched) {
                 return;
             }
             self.decide(now, out);
@@ -589,7 +595,7 @@ impl Agent {
 
     /// Writes the state if something in it changed.
     fn flush(&mut self, now: Time, out: &mut Vec<Action>) {
-        if !self.started {
+        if !self.started || self.stop.over() {
             return;
         }
         if let Some(generation) = self.store.flush(now) {

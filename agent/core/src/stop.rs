@@ -42,6 +42,11 @@ impl Stop {
         *self != Stop::Running
     }
 
+    /// It has said that it ends.
+    pub(crate) fn over(&self) -> bool {
+        *self == Stop::Over
+    }
+
     pub(crate) fn removes_vips(&self) -> bool {
         matches!(self, Stop::Removing { .. })
     }

@@ -445,6 +445,17 @@ fn a_new_family_or_number_resets_sessions_and_a_moved_service_concerns_who_gains
 }
 
 #[test]
+fn a_service_may_be_told_to_no_bgp_peer_where_routers_follow_it_with_static_routes() {
+    let nobody = "[service.dns]\nvips = [\"192.0.2.53\"]\npeers = []\nchecks = \"none\"\n";
+    assert!(refused(&format!("{MINIMAL}{nobody}")).contains("empty: nobody would be told"));
+    let follower = "[static.peer.rtr]\naddress = \"10.0.1.1\"\n";
+    let config = loaded(&format!("{MINIMAL}{nobody}static = [\"rtr\"]\n{follower}")).config;
+    let dns = &config.services[&ServiceName::from("dns")];
+    assert!(dns.peers.is_empty() && dns.statics.contains(&"rtr".into()));
+    assert_eq!(config.services[&ServiceName::from("web")].peers.len(), 1);
+}
+
+#[test]
 fn what_nothing_uses_is_taken_with_a_warning() {
     let text = MINIMAL.replace(
         "vips = [\"192.0.2.80\"]",

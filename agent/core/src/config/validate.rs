@@ -270,7 +270,9 @@ impl<'a> Validator<'a> {
     fn peers_of(&mut self, path: &str, service: &At<WrittenService>) {
         let Some(peers) = service.value.peers.given() else { return };
         let key = format!("{path}.peers");
-        if peers.value.is_empty() {
+        // Routers with static routes may be all that there are.
+        let followed = service.value.r#static.value().is_some_and(|followers| !followers.is_empty());
+        if peers.value.is_empty() && !followed {
             let help = "name at least one, or remove this key to tell all peers";
             self.push(self.error(&peers.place, key, "empty: nobody would be told").help(help));
             return;

@@ -321,3 +321,10 @@ proptest::proptest! {
         world.assert_twins_are_equal();
     }
 }
+
+/// A guard of the stop and something else that came due at the same moment: it was said after the exit.
+#[test]
+fn an_agent_that_ends_while_something_else_is_due_says_nothing_after_its_exit() {
+    let mut world = play(16_528_883_808_686_925_772, 29, Some(0));
+    world.run(secs(40));
+}

@@ -77,6 +77,23 @@ pub struct RouterFacts {
     pub agent_slow: bool,
 }
 
+/// A BFD session of a host, and the BGP session that it guards.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PathFacts {
+    /// The agent takes its events.
+    pub able: bool,
+    /// The BFD session is Up.
+    pub up: bool,
+    /// Without a packet for that long it is not.
+    pub detection: Duration,
+    /// How long ago the last packet of the other end was taken.
+    pub silent: Duration,
+    /// How long ago the BFD thread went on after it was stopped.
+    pub running: Duration,
+    /// The guarded BGP session is Established, and was so before BFD failed last.
+    pub outlived: bool,
+}
+
 /// One machine and its driver at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MachineFacts {

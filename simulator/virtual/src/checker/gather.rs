@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use anyvip_bfd::{SessionName, State, Wish};
 use anyvip_bgp::wire::{Family, NextHop, ReceivedRoute};
 use anyvip_bgp::{PeerName, PeerState, RouteAttributes};
 use anyvip_core::config::{Check, Config, OnFailure, Service, Standing};
@@ -29,6 +30,10 @@ pub(super) struct Pair {
     /// The host's end.
     pub(super) port: PortId,
     pub(super) links: Vec<LinkId>,
+    /// The BFD sessions, as the host and as the router name them, where the router has one.
+    pub(super) bfd: Option<(SessionName, SessionName)>,
+    /// No BGP: the router follows BFD with these static routes.
+    pub(super) tracked: Option<Vec<IpNet>>,
 }
 
 /// What is remembered of one host.
@@ -57,6 +62,24 @@ pub(super) fn peer_at(world: &World, host: &Host, router: NodeId) -> Option<Peer
         .iter()
         .find(|(_, peer)| at(peer.remote.address) == Some(router))
         .map(|(name, _)| name.clone())
+}
+
+/// The BFD session of a host towards this BGP peer, if it is configured.
+pub(super) fn session_at(world: &World, host: NodeId, peer: &PeerName) -> Option<SessionName> {
+    let config = world.host(host)?.agent()?.config();
+    config.bgp.bfd.get(peer)?;
+    Some(SessionName(config.bgp.peers.get(peer)?.remote.address.to_string()))
+}
+
+/// The static peer of a host at this router, and its BFD session.
+pub(super) fn static_at(world: &World, host: &Host, router: NodeId) -> Option<(PeerName, SessionName)> {
+    let at = |address: IpAddr| {
+        let port = world.network().owner(address)?;
+        world.network().port(port).map(|port| port.node)
+    };
+    let mut peers = host.agent()?.config().statics.iter();
+    let (name, peer) = peers.find(|(_, peer)| at(peer.address) == Some(router))?;
+    Some((name.clone(), SessionName(peer.address.to_string())))
 }
 
 pub(super) fn vip_facts(
@@ -160,6 +183,24 @@ pub(super) fn peer_facts(
     }
 }
 
+/// The same for a static peer: what is told is the state of a BFD session.
+pub(super) fn tracked_facts(pair: &Pair, node: NodeId, world: &World) -> PeerFacts {
+    let session = pair.bfd.as_ref().and_then(|(session, _)| world.bfd(node, session));
+    let decided = session.as_ref().is_some_and(|session| session.wish == Wish::Up);
+    let up = session.is_some_and(|session| session.view.state == State::Up);
+    PeerFacts { established: true, admitted: true, decided, preferred: decided, advertised: up }
+}
+
+/// Whether the router has a static route to the host for this prefix.
+pub(super) fn follows(world: &World, pair: &Pair, prefix: &IpNet) -> bool {
+    let own = world.network().port(pair.port).map(|port| port.addresses.as_slice()).unwrap_or_default();
+    let hops = world.router(pair.router).and_then(|router| router.fib.get(prefix));
+    hops.is_some_and(|hops| {
+        hops.iter()
+            .any(|hop| hop.interface == pair.interface && own.iter().any(|net| net.addr() == hop.address))
+    })
+}
+
 pub(super) fn received<'a>(
     router: &'a RouterNode,
     pair: &Pair,
@@ -177,6 +218,7 @@ pub(super) fn clear(world: &World, host: &Host, pair: &Pair) -> bool {
     let good = |link: &LinkId| {
         network.link(*link).is_some_and(|link| {
             link.silent == [false; 2]
+                && (pair.tracked.is_none() || !link.no_datagrams)
                 && link.impairment == link.good
                 && link.ends.iter().all(|end| network.port(*end).is_some_and(|port| port.up))
         })

@@ -21,7 +21,7 @@ mod watch;
 
 pub use watch::Watch;
 
-use facts::{MachineFacts, PeerFacts, RouterFacts, VipFacts};
+use facts::{MachineFacts, PathFacts, PeerFacts, RouterFacts, VipFacts};
 use rules::Suspicion;
 
 /// Which invariant of the design.
@@ -43,11 +43,13 @@ pub enum Invariant {
     Progress,
     /// 8: Memory and queues are bounded.
     BoundedMemory,
+    /// 9: A path that BFD finds down carries no session, and BFD closes nothing else.
+    PathGuard,
 }
 
 impl Invariant {
     /// All of them, by number.
-    pub const ALL: [Invariant; 8] = [
+    pub const ALL: [Invariant; 9] = [
         Invariant::AddressBehindAnnouncement,
         Invariant::DownIsWithdrawn,
         Invariant::ViewsAgree,
@@ -56,6 +58,7 @@ impl Invariant {
         Invariant::DrainedGetsNothing,
         Invariant::Progress,
         Invariant::BoundedMemory,
+        Invariant::PathGuard,
     ];
 
     /// Its number in the design, from 1.
@@ -76,6 +79,9 @@ impl Invariant {
             Invariant::DrainedGetsNothing => "a drained host gets no new flow",
             Invariant::Progress => "every machine makes progress",
             Invariant::BoundedMemory => "memory and queues are bounded",
+            Invariant::PathGuard => {
+                "a path that BFD finds down carries no session, and BFD closes nothing else"
+            }
         }
     }
 }
@@ -148,6 +154,11 @@ impl Checker {
         self.weigh(now, place, Invariant::AddressBehindAnnouncement, announced, name);
         self.weigh(now, place, Invariant::DownIsWithdrawn, rules::down_is_withdrawn(vip, peer), name);
         self.weigh(now, place, Invariant::DrainedGetsNothing, rules::drained_is_withheld(vip, peer), name);
+    }
+
+    /// Rules about a BFD session and what it guards.
+    pub fn path(&mut self, now: Time, place: Place, path: &PathFacts, name: &dyn Fn() -> String) {
+        self.weigh(now, place, Invariant::PathGuard, rules::path_guards(path), name);
     }
 
     /// Rules about an address at the router at the other end. The place must not be one of [`peer`](Checker::peer).

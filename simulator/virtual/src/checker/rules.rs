@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::facts::{Admin, MachineFacts, PeerFacts, RouterFacts, VipFacts};
+use super::facts::{Admin, MachineFacts, PathFacts, PeerFacts, RouterFacts, VipFacts};
 
 /// The kernel tells no change of ARP values: the driver reads them this often, and acts in a moment.
 pub const GUARD_PERIOD: Duration = Duration::from_secs(5);
@@ -130,6 +130,16 @@ pub fn machine_moves(machine: &MachineFacts) -> Option<Suspicion> {
     let turning = machine.events > machine.most_events;
     late.or_else(|| suspect(turning, Duration::ZERO, "machines turn on the spot")).or_else(|| {
         suspect(machine.bugs > 0, Duration::ZERO, "it found itself in a state that should not be")
+    })
+}
+
+/// 9: BFD sees within its detection time that nothing comes, and its failure ends the BGP session that it guards (RFC 5882 §4.2).
+pub fn path_guards(path: &PathFacts) -> Option<Suspicion> {
+    let what = "BFD failed and the BGP session that it guards goes on";
+    let silent = path.silent.min(path.running) > path.detection + PUNCTUAL;
+    let deaf = path.up && silent;
+    suspect(path.able && path.outlived, MOMENT, what).or_else(|| {
+        suspect(deaf, Duration::ZERO, "BFD is Up and has heard nothing for longer than its detection time")
     })
 }
 

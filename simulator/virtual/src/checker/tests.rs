@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use anyvip_machine::Time;
 
-use super::facts::{Admin, MachineFacts, PeerFacts, RouterFacts, VipFacts};
+use super::facts::{Admin, MachineFacts, PathFacts, PeerFacts, RouterFacts, VipFacts};
 use super::*;
 
 fn vip() -> VipFacts {
@@ -202,5 +202,27 @@ fn the_same_thing_is_told_once_and_numbered_as_in_the_design() {
     let bare = VipFacts { guarded: Some(false), ..vip() };
     assert_eq!(found(30, |checker, now| checker.vip(now, place(), &bare, &name)).len(), 1);
     let numbers: Vec<usize> = Invariant::ALL.iter().map(|invariant| invariant.number()).collect();
-    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn bfd_must_see_a_dead_path_within_its_detection_time_and_end_what_it_guards() {
+    let well = PathFacts {
+        able: true,
+        up: true,
+        detection: Duration::from_secs(1),
+        running: Duration::MAX,
+        ..PathFacts::default()
+    };
+    assert_eq!(found(60, |checker, now| checker.path(now, place(), &well, &name)), []);
+    let silent = |now: Time| PathFacts { silent: now.since(Time::ZERO), ..well };
+    let all = found(60, |checker, now| checker.path(now, place(), &silent(now), &name));
+    assert_eq!(all, [(Invariant::PathGuard, 2)]);
+    let stopped = |now: Time| PathFacts { running: Duration::from_secs(1), ..silent(now) };
+    assert_eq!(found(60, |checker, now| checker.path(now, place(), &stopped(now), &name)), []);
+    let outlived = PathFacts { up: false, outlived: true, ..well };
+    let all = found(60, |checker, now| checker.path(now, place(), &outlived, &name));
+    assert_eq!(all, [(Invariant::PathGuard, 1)]);
+    let slow = PathFacts { able: false, ..outlived };
+    assert_eq!(found(60, |checker, now| checker.path(now, place(), &slow, &name)), []);
 }

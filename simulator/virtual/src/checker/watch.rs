@@ -5,19 +5,22 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use anyvip_bfd::{SessionName, State};
 use anyvip_bgp::PeerState;
-use anyvip_core::config::Config;
+use anyvip_core::ServiceName;
+use anyvip_core::config::{Config, Service};
 use anyvip_machine::Time;
 use ipnet::IpNet;
 
-use super::facts::{Admin, MachineFacts, PeerFacts, RouterFacts, VipFacts};
+use super::facts::{Admin, MachineFacts, PathFacts, PeerFacts, RouterFacts, VipFacts};
 use super::gather::{
-    Known, Pair, able_router, address_of, clear, peer_at, peer_facts, received, same, vip_facts,
+    Known, Pair, able_router, address_of, clear, follows, peer_at, peer_facts, received, same, session_at,
+    static_at, tracked_facts, vip_facts,
 };
 use super::rules;
 use super::{Checker, Invariant, Place, Violation};
 use crate::router::MULTIPATH_LIMIT;
-use crate::world::{Host, LinkId, NodeId, Pace, PortId, World};
+use crate::world::{BreachKind, Host, LinkId, NodeId, Pace, PortId, World};
 
 /// From look to look at everything.
 const LOOK: Duration = Duration::from_secs(1);
@@ -25,6 +28,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const WEIGH: Duration = Duration::from_secs(60);
 /// A kernel that refused is asked again within this.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(32);
+/// A BFD session that is not Up sends once a second; of a multiplier of 5.
+const SLOW_DETECTION: Duration = Duration::from_secs(5);
+/// Octets of a table of BFD sessions: itself, and for each session.
+const BFD_SIZE: (usize, usize) = (1024, 1024);
 /// Octets of an agent's state: itself, and for each address towards each peer.
 const AGENT_SIZE: (usize, usize) = (8 * 1024, 2 * 1024);
 /// Octets of a router's state: itself, and for each address of each neighbour.
@@ -35,6 +42,8 @@ const MOST_BACKLOG: usize = 160;
 const MOST_EVENTS: u64 = 2000;
 /// Router's places have peers from this number on.
 const AT_ROUTER: u32 = 1 << 16;
+/// And those of paths from this one on.
+const AT_PATH: u32 = 1 << 17;
 
 /// See the module's text.
 #[derive(Clone, Debug)]
@@ -66,7 +75,34 @@ impl Watch {
                 let mut links: Vec<LinkId> = own.and_then(link).into_iter().chain(link(port)).collect();
                 links.dedup();
                 let (neighbour, interface) = (neighbour.clone(), config.interface.clone());
-                known.pairs.push(Pair { peer, router, neighbour, interface, port, links });
+                let guard = node.plan.bfd.iter().find(|(_, bfd)| bfd.guards.as_ref() == Some(&neighbour));
+                let session = |name: &SessionName| (session_at(world, host, &peer), name.clone());
+                let bfd = guard.map(|(name, _)| session(name));
+                let bfd = bfd.and_then(|(own, theirs)| Some((own?, theirs)));
+                let tracked = None;
+                known.pairs.push(Pair { peer, router, neighbour, interface, port, links, bfd, tracked });
+            }
+            for (name, bfd) in node.plan.bfd.iter().filter(|(_, bfd)| !bfd.routes.is_empty()) {
+                let port = world.network().owner(bfd.address);
+                let host = port.and_then(|port| world.network().port(port)).map(|port| port.node);
+                let (Some(port), Some(host)) = (port, host) else { continue };
+                let peer = world.host(host).and_then(|host| static_at(world, host, router));
+                let (Some((peer, own)), Some(known)) = (peer, hosts.get_mut(&host)) else { continue };
+                let interface = bfd.interface.clone();
+                let near = world.network().find_port(router, &interface);
+                let link = |port: PortId| world.network().port(port)?.link.map(|(link, _)| link);
+                let mut links: Vec<LinkId> = near.and_then(link).into_iter().chain(link(port)).collect();
+                links.dedup();
+                known.pairs.push(Pair {
+                    neighbour: peer.clone(),
+                    peer,
+                    router,
+                    interface,
+                    port,
+                    links,
+                    bfd: Some((own, name.clone())),
+                    tracked: Some(bfd.routes.clone()),
+                });
             }
         }
         Watch {
@@ -164,12 +200,14 @@ impl Watch {
                 for vip in &service.vips {
                     let facts = vip_facts(world.now(), known, host, config, name, *vip);
                     for (pair, number) in known.pairs.iter().zip(0..) {
-                        if !service.peers.contains(&pair.peer) {
+                        if !concerns(pair, service) {
                             continue;
                         }
-                        let peer = peer_facts(host, config, name, *vip, pair, world);
+                        let peer = told(*node, host, config, name, *vip, pair, world);
                         let router = self.router_facts(world, *node, number, pair, host, *vip);
-                        let what = rules::not_recovered(&facts, &peer, router.as_ref());
+                        let what = rules::not_recovered(&facts, &peer, router.as_ref()).or_else(|| {
+                            (!guarded(world, *node, pair)).then_some("has no BFD session that is Up")
+                        });
                         if let Some(what) = what {
                             missing.push(format!("{}: {vip} {what} ({})", host.name, pair.peer));
                         }
@@ -187,7 +225,11 @@ impl Watch {
         for breach in world.breaches().iter().skip(self.breaches) {
             let place = Place { node: breach.node.0, peer: 0, vip: None };
             let text = format!("{}: {}", world.name(breach.node), breach.text);
-            self.checker.wrong(breach.at, place, Invariant::Progress, text);
+            let invariant = match breach.kind {
+                BreachKind::Contract => Invariant::Progress,
+                BreachKind::PathGuard => Invariant::PathGuard,
+            };
+            self.checker.wrong(breach.at, place, invariant, text);
         }
         self.breaches = world.breaches().len();
     }
@@ -253,7 +295,10 @@ impl Watch {
                 let place = Place { node: node.0, peer: 0, vip: Some(*vip) };
                 self.checker.vip(now, place, &facts, &|| format!("{}: {vip}", host.name));
                 for (pair, number) in known.pairs.iter().zip(0..) {
-                    let peer = peer_facts(host, config, name, *vip, pair, world);
+                    if pair.tracked.is_some() && !concerns(pair, service) {
+                        continue;
+                    }
+                    let peer = told(node, host, config, name, *vip, pair, world);
                     let place = Place { peer: number, ..place };
                     let name = || format!("{}: {vip} towards {}", host.name, pair.peer);
                     self.checker.peer(now, place, &facts, &peer, &name);
@@ -271,22 +316,29 @@ impl Watch {
                 *since = now + LOOK;
             }
             let whole = Place { node: node.0, peer: AT_ROUTER + number, vip: None };
+            let path = Place { peer: AT_PATH + number, ..whole };
             let Some(config) = host.agent().map(|agent| agent.config()) else {
+                self.checker.gone(path);
                 self.without_agent(now, whole, number, pair, host, world);
                 continue;
             };
             self.checker.gone(whole);
+            self.path(now, path, pair, host, world);
             for (name, service) in &config.services {
+                if pair.tracked.is_some() && !concerns(pair, service) {
+                    continue;
+                }
                 for vip in &service.vips {
                     let facts = vip_facts(now, known, host, config, name, *vip);
-                    let peer = peer_facts(host, config, name, *vip, pair, world);
+                    let peer = told(node, host, config, name, *vip, pair, world);
                     let Some(router) = self.router_facts(world, node, number, pair, host, *vip) else {
                         continue;
                     };
                     let place = Place { node: node.0, peer: AT_ROUTER + number, vip: Some(*vip) };
                     let name = || format!("{}: {vip} towards {}", host.name, pair.peer);
                     self.checker.router(now, place, (&facts, &peer, &router), &name);
-                    if quiet && world.faults().is_empty() {
+                    // What BFD says is never all said.
+                    if quiet && pair.tracked.is_none() && world.faults().is_empty() {
                         self.checker.quiet(now, place, &peer, &router, &name);
                     }
                 }
@@ -306,7 +358,10 @@ impl Watch {
         world: &World,
     ) {
         let Some(router) = world.router(pair.router) else { return };
-        let heard = received(router, pair).is_some_and(|routes| !routes.is_empty());
+        let heard = match &pair.tracked {
+            None => received(router, pair).is_some_and(|routes| !routes.is_empty()),
+            Some(routes) => routes.iter().any(|prefix| follows(world, pair, prefix)),
+        };
         let facts = RouterFacts {
             able: able_router(router),
             heard,
@@ -329,6 +384,30 @@ impl Watch {
         };
         let name = || format!("{}: what it announced to {}", host.name, pair.peer);
         self.checker.router(now, place, (&vip, &PeerFacts::default(), &facts), &name);
+    }
+
+    /// What BFD finds, and what it guards.
+    fn path(&mut self, now: Time, place: Place, pair: &Pair, host: &Host, world: &World) {
+        let node = NodeId(place.node);
+        let Some((own, _)) = &pair.bfd else { return };
+        let (Some(session), Some(began)) = (world.bfd(node, own), host.began()) else {
+            return self.checker.path(now, place, &PathFacts::default(), &String::new);
+        };
+        let agent = host.agent().and_then(|agent| agent.speaker().peer(&pair.peer));
+        let stands = agent.filter(|view| view.state == PeerState::Established);
+        let since = stands.map(|view| began + view.since.since(Time::ZERO));
+        let guarded = pair.tracked.is_none()
+            && host.agent().is_some_and(|agent| agent.config().bgp.bfd.contains_key(&pair.peer));
+        let facts = PathFacts {
+            able: host.pace() == Some(Pace::Running),
+            up: host.pace() != Some(Pace::Frozen) && session.view.state == State::Up,
+            detection: session.view.detection.unwrap_or_default(),
+            silent: session.heard.map_or(Duration::MAX, |heard| now.since(heard)),
+            running: now.since(host.resumed()),
+            outlived: guarded
+                && since.is_some_and(|since| session.failed.is_some_and(|failed| since < failed)),
+        };
+        self.checker.path(now, place, &facts, &|| format!("{} towards {}:", host.name, pair.peer));
     }
 
     /// Nothing but its own addresses is announced: a host is no transit.
@@ -389,6 +468,11 @@ impl Watch {
             let most = ROUTER_SIZE.0 + ROUTER_SIZE.1 * routes;
             self.sizes.1 = self.sizes.1.max(self.size(now, node, &router.name, (machine, most), &mut whole));
         }
+        for (node, _) in world.nodes() {
+            let Some((table, sessions)) = world.bfd_table(node) else { continue };
+            let most = BFD_SIZE.0 + BFD_SIZE.1 * sessions;
+            self.size(now, node, world.name(node), (table, most), &mut whole);
+        }
     }
 
     fn size<T: serde::Serialize>(
@@ -430,6 +514,9 @@ impl Watch {
         vip: IpAddr,
     ) -> Option<RouterFacts> {
         let router = world.router(pair.router)?;
+        if pair.tracked.is_some() {
+            return Some(self.tracked_router(world, node, number, pair, host, vip));
+        }
         let view = router.machine().and_then(|machine| machine.speaker().peer(&pair.neighbour));
         let prefix = IpNet::from(vip);
         let heard = received(router, pair).and_then(|routes| routes.get(&prefix));
@@ -450,7 +537,6 @@ impl Watch {
             })
         };
         let full = hops.is_some_and(|hops| hops.len() >= MULTIPATH_LIMIT);
-        let pace = host.pace();
         Some(RouterFacts {
             able: able_router(router),
             clear: self.is_clear(world.now(), node, number),
@@ -463,11 +549,73 @@ impl Watch {
                 None => Some(stray()),
             },
             hold_time: view.and_then(|view| view.facts).map_or(router.plan.config.hold_time, |f| f.hold_time),
-            agent_silent: match pace {
-                Some(Pace::Running | Pace::Slow(_)) => None,
-                Some(Pace::Frozen) | None => host.silent(world.now()),
-            },
-            agent_slow: matches!(pace, Some(Pace::Slow(_))),
+            agent_silent: silent(world, host),
+            agent_slow: matches!(host.pace(), Some(Pace::Slow(_))),
         })
+    }
+
+    /// A router that follows BFD with static routes.
+    fn tracked_router(
+        &self,
+        world: &World,
+        node: NodeId,
+        number: u32,
+        pair: &Pair,
+        host: &Host,
+        vip: IpAddr,
+    ) -> RouterFacts {
+        let uses = follows(world, pair, &IpNet::from(vip));
+        let session = pair.bfd.as_ref().and_then(|(_, theirs)| world.bfd(pair.router, theirs));
+        RouterFacts {
+            able: world.router(pair.router).is_some_and(able_router),
+            clear: self.is_clear(world.now(), node, number),
+            established: true,
+            heard: uses,
+            equal: true,
+            chosen: Some(uses),
+            hold_time: Some(session.and_then(|session| session.view.detection).unwrap_or(SLOW_DETECTION)),
+            agent_silent: silent(world, host),
+            agent_slow: matches!(host.pace(), Some(Pace::Slow(_))),
+        }
+    }
+}
+
+/// Whether what this router is told depends on this service.
+fn concerns(pair: &Pair, service: &Service) -> bool {
+    match pair.tracked {
+        None => service.peers.contains(&pair.peer),
+        Some(_) => service.statics.contains(&pair.peer),
+    }
+}
+
+fn told(
+    node: NodeId,
+    host: &Host,
+    config: &Config,
+    name: &ServiceName,
+    vip: IpAddr,
+    pair: &Pair,
+    world: &World,
+) -> PeerFacts {
+    match pair.tracked {
+        None => peer_facts(host, config, name, vip, pair, world),
+        Some(_) => tracked_facts(pair, node, world),
+    }
+}
+
+/// Both ends of the BFD session are Up, where there shall be one.
+fn guarded(world: &World, node: NodeId, pair: &Pair) -> bool {
+    let up = |node: NodeId, session: &SessionName| {
+        world.bfd(node, session).is_some_and(|session| session.view.state == State::Up)
+    };
+    let Some((own, theirs)) = pair.bfd.as_ref().filter(|_| pair.tracked.is_none()) else { return true };
+    up(node, own) && up(pair.router, theirs)
+}
+
+/// How long ago an agent that is stopped or dead took its last event.
+fn silent(world: &World, host: &Host) -> Option<Duration> {
+    match host.pace() {
+        Some(Pace::Running | Pace::Slow(_)) => None,
+        Some(Pace::Frozen) | None => host.silent(world.now()),
     }
 }

@@ -23,7 +23,7 @@ mod topology;
 
 pub use minimise::Minimiser;
 pub use strike::{Kind, Strike, strikes};
-pub use swarm::{ServicePlan, Shape, Swarm};
+pub use swarm::{BfdPlan, BfdUse, ServicePlan, Shape, Swarm};
 
 /// After healing everything must stand again within this: the longest wait of a crash loop (5 min), one back-off of BGP,
 /// two hold times, and some.

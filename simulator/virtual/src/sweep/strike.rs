@@ -29,6 +29,7 @@ kinds! {
     ServiceDead ServiceHangs ServiceFails ProbesFlap ProbesFail ProbesHang ProbeErrors
     PortDown PortFlaps Cut CutOneWay Impaired
     RouterKilled RouterOff RouterFrozen RouterSlow SessionsReset RoutesForgotten RouterIgnores RouterStalls
+    RouterBfdOff DatagramsLost
     Drain DrainTwice Reload BadReload Stop Upgrade
 }
 
@@ -268,6 +269,10 @@ impl Draw<'_> {
                 let link = self.link();
                 both(Fault::Cut { link, cut: true }, Fault::Cut { link, cut: false })
             }
+            Kind::DatagramsLost => {
+                let link = self.link();
+                both(Fault::LoseDatagrams { link, lost: true }, Fault::LoseDatagrams { link, lost: false })
+            }
             Kind::CutOneWay => {
                 let (link, side) = (self.link(), self.seed.below(2) as u8);
                 both(
@@ -323,6 +328,9 @@ impl Draw<'_> {
                     fault(end, Fault::KillRouter { router }),
                     fault(end, Fault::StartRouter { router }),
                 ]
+            }
+            Kind::RouterBfdOff => {
+                both(Fault::RouterBfd { router, on: false }, Fault::RouterBfd { router, on: true })
             }
             Kind::RouterStalls => {
                 both(Fault::Stall { router, stalled: true }, Fault::Stall { router, stalled: false })

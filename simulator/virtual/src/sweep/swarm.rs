@@ -42,6 +42,32 @@ pub struct ServicePlan {
     pub depreferences: bool,
     /// `drain_time`, if one is written.
     pub drain_time: Option<Duration>,
+    /// Told to nobody by BGP: routers follow its BFD sessions.
+    pub tracked: bool,
+}
+
+/// BFD of hosts and routers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BfdPlan {
+    /// What is asked of it.
+    pub use_: BfdUse,
+    /// Between packets.
+    pub interval: Duration,
+    /// Of both ends.
+    pub multiplier: u8,
+}
+
+/// What BFD is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BfdUse {
+    /// It guards BGP.
+    Guards,
+    /// It guards BGP, and nothing is announced without it.
+    Strict,
+    /// Hosts ask for it and routers know nothing of it: it never comes Up.
+    Unanswered,
+    /// One service of each host is followed by static routes at its routers; BGP goes on beside.
+    Tracked,
 }
 
 /// See the module's text.
@@ -71,6 +97,8 @@ pub struct Swarm {
     pub delay: Duration,
     /// Added, up to this.
     pub jitter: Duration,
+    /// BFD, if there is any.
+    pub bfd: Option<BfdPlan>,
     /// Every host has these.
     pub services: Vec<ServicePlan>,
     /// Which faults there are: on the whole, one of a kind each so often.
@@ -110,13 +138,41 @@ impl Swarm {
             router_hold_time: router_hold_time.filter(|_| !none),
             delay: Duration::from_micros(20 + seed.below(3) * 2_000),
             jitter: Duration::from_micros(seed.below(2_000)),
+            bfd: None,
             services: Vec::new(),
             rates: BTreeMap::new(),
         };
         let count = 1 + pick(&mut seed, 10).saturating_sub(6);
         swarm.services = (0..count.min(3)).map(|number| service(&mut seed, number, dual_stack)).collect();
         swarm.rates = rates(&mut root.child("rates"), none);
+        // Of a child of its own: seeds without BFD mean what they meant before there was any.
+        swarm.draw_bfd(&mut root.child("bfd"));
         swarm
+    }
+
+    fn draw_bfd(&mut self, seed: &mut Seed) {
+        if !seed.chance(250) {
+            self.rates.remove(&Kind::RouterBfdOff);
+            self.rates.remove(&Kind::DatagramsLost);
+            return;
+        }
+        let intervals = [100, 300, 300, 300, 500, 1000];
+        let interval = intervals.get(seed.below(6) as usize).copied().unwrap_or(300);
+        let use_ = match seed.below(10) {
+            0 => BfdUse::Unanswered,
+            1 | 2 => BfdUse::Strict,
+            3..=5 => BfdUse::Tracked,
+            _ => BfdUse::Guards,
+        };
+        let multiplier = u8::try_from(2 + seed.below(4)).unwrap_or(3);
+        self.bfd = Some(BfdPlan { use_, interval: Duration::from_millis(interval), multiplier });
+        if use_ == BfdUse::Tracked {
+            let mut tracked = service(seed, 9, false);
+            (tracked.tracked, tracked.depreferences, tracked.first_peer_only) = (true, false, false);
+            tracked.med = None;
+            tracked.drain_time = None;
+            self.services.push(tracked);
+        }
     }
 
     /// In one line.
@@ -125,7 +181,7 @@ impl Swarm {
             self.rates.iter().map(|(kind, each)| format!("{kind:?} each {} s", each.as_secs())).collect();
         let hold = |hold: Option<Duration>| hold.map_or(0, |hold| hold.as_secs());
         format!(
-            "{} hosts, {} routers, {} uplinks, {:?}{}{}{}, hold time {} s and {} s, {} services with {} addresses; {}",
+            "{} hosts, {} routers, {} uplinks, {:?}{}{}{}{}, hold time {} s and {} s, {} services with {} addresses; {}",
             self.hosts,
             self.routers,
             self.uplinks,
@@ -137,6 +193,9 @@ impl Swarm {
                 (true, false) => ", routers connect",
                 _ => "",
             },
+            self.bfd.map_or(String::new(), |bfd| {
+                format!(", BFD {:?} each {} ms × {}", bfd.use_, bfd.interval.as_millis(), bfd.multiplier)
+            }),
             hold(self.hold_time),
             hold(self.router_hold_time),
             self.services.len(),
@@ -173,6 +232,7 @@ fn service(seed: &mut Seed, number: u32, dual_stack: bool) -> ServicePlan {
         first_peer_only: seed.chance(100),
         depreferences: seed.chance(150),
         drain_time: seed.chance(200).then(|| Duration::from_millis(100 << seed.below(9))),
+        tracked: false,
     }
 }
 

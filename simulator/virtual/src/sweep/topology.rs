@@ -5,12 +5,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyvip_bfd::SessionName;
 use anyvip_bgp::PeerName;
 use ipnet::IpNet;
 
-use super::swarm::{Shape, Swarm};
+use super::swarm::{BfdUse, Shape, Swarm};
 use crate::router::{NeighbourConfig, RouterConfig};
-use crate::world::{HostPlan, Impairment, NodeId, Operation, Options, Planned, RouterPlan, Settings, World};
+use crate::world::{
+    HostPlan, Impairment, NodeId, Operation, Options, Planned, RouterBfd, RouterPlan, Settings, World,
+};
 
 const ROUTER_ASN: u32 = 65_000;
 const HOST_ASN: u32 = 4_200_000_000;
@@ -37,7 +40,7 @@ impl Swarm {
                 hold_time: self.router_hold_time,
                 neighbours: self.neighbours(router),
             };
-            let plan = RouterPlan::new(config, router + 1);
+            let plan = RouterPlan { bfd: self.router_bfd(router), ..RouterPlan::new(config, router + 1) };
             routers.push(world.add_router(&format!("r{router}"), plan));
         }
         let hosts: Vec<NodeId> = (0..self.hosts)
@@ -164,6 +167,25 @@ impl Swarm {
         neighbours
     }
 
+    fn router_bfd(&self, router: u32) -> BTreeMap<SessionName, RouterBfd> {
+        let mut sessions = BTreeMap::new();
+        let Some(bfd) = self.bfd.filter(|bfd| bfd.use_ != BfdUse::Unanswered) else { return sessions };
+        for (name, neighbour) in self.neighbours(router) {
+            let follows = self.services.iter().filter(|service| service.tracked);
+            let tracked = bfd.use_ == BfdUse::Tracked;
+            let plan = RouterBfd {
+                address: neighbour.address,
+                interface: neighbour.interface,
+                interval: bfd.interval,
+                multiplier: bfd.multiplier,
+                guards: (!tracked).then(|| name.clone()),
+                routes: follows.flat_map(|service| &service.vips).copied().map(IpNet::from).collect(),
+            };
+            sessions.insert(SessionName(name.0), plan);
+        }
+        sessions
+    }
+
     /// The configuration file of a host.
     pub fn config(&self, host: u32) -> String {
         let millis = |duration: Duration| format!("{}ms", duration.as_millis());
@@ -175,6 +197,17 @@ impl Swarm {
             text += if self.sessions_v6 { "listen = \"[::]:179\"\n" } else { "listen = \"0.0.0.0:179\"\n" };
         }
         text += &format!("[bgp.defaults]\nhold_time = \"{hold}\"\n");
+        let bfd = |strict: bool| {
+            let bfd = self.bfd?;
+            let (interval, multiplier) = (millis(bfd.interval), bfd.multiplier);
+            let strict = if strict { ", strict = true" } else { "" };
+            Some(format!("bfd = {{ interval = \"{interval}\", multiplier = {multiplier}{strict} }}\n"))
+        };
+        text += &match self.bfd.map(|bfd| bfd.use_) {
+            Some(BfdUse::Guards | BfdUse::Unanswered) => bfd(false).unwrap_or_default(),
+            Some(BfdUse::Strict) => bfd(true).unwrap_or_default(),
+            Some(BfdUse::Tracked) | None => String::new(),
+        };
         if self.listen && !self.both_connect {
             text += "passive = true\n";
         }
@@ -182,6 +215,14 @@ impl Swarm {
             let address = self.session(self.pair(host, uplink, router).router);
             text +=
                 &format!("[bgp.peer.r{router}]\naddress = \"{address}\"\nasn = {}\n", ROUTER_ASN + router);
+        }
+        let tracks = self.bfd.filter(|bfd| bfd.use_ == BfdUse::Tracked);
+        for (uplink, router) in self.routers_of(host).filter(|_| tracks.is_some()) {
+            let address = self.session(self.pair(host, uplink, router).router);
+            let bfd = tracks.map_or(String::new(), |bfd| {
+                format!("interval = \"{}\"\nmultiplier = {}\n", millis(bfd.interval), bfd.multiplier)
+            });
+            text += &format!("[static.peer.t{router}]\naddress = \"{address}\"\n{bfd}");
         }
         for (service, number) in self.services.iter().zip(0..) {
             let vips: Vec<String> = service.vips.iter().map(|vip| format!("\"{vip}\"")).collect();
@@ -195,7 +236,11 @@ impl Swarm {
             if service.on_error_fail {
                 text += "on_error = \"fail\"\n";
             }
-            if service.first_peer_only {
+            if service.tracked {
+                let followers: Vec<String> =
+                    self.routers_of(host).map(|(_, router)| format!("\"t{router}\"")).collect();
+                text += &format!("peers = []\nstatic = [{}]\n", followers.join(", "));
+            } else if service.first_peer_only {
                 text += &format!("peers = [\"r{}\"]\n", host % self.routers);
             }
             let mut checks = String::new();

@@ -125,6 +125,7 @@ impl World {
                         hash_seed: role.hash_seed,
                         install: role.install,
                         sysctls: node.sysctls.clone(),
+                        bfd: BTreeMap::new(),
                     };
                     world.add_router(name, plan);
                 }
@@ -167,6 +168,7 @@ impl World {
             }
         }
         world.start();
+        world.answer_bfd();
         let refused = world.hosts().find_map(|(_, host)| match &host.ended {
             Some((_, Ended::Refused(text))) => Some((host.name.clone(), text.clone())),
             _ => None,

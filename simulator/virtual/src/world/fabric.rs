@@ -5,9 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyvip_bfd::SessionName;
 use anyvip_bgp::PeerName;
 use ipnet::{IpNet, Ipv4Net};
 
+use super::bfd::RouterBfd;
 use super::host::HostPlan;
 use super::kernel::Settings;
 use super::network::Impairment;
@@ -38,6 +40,8 @@ pub struct Fabric {
     pub config: String,
     /// What every cable does.
     pub impairment: Impairment,
+    /// BFD guards the sessions of hosts and their routers: from packet to packet, three of them.
+    pub bfd: Option<Duration>,
 }
 
 impl Default for Fabric {
@@ -53,6 +57,7 @@ impl Default for Fabric {
             interval: Duration::from_secs(1),
             config: String::new(),
             impairment: Impairment::default(),
+            bfd: None,
         }
     }
 }
@@ -95,7 +100,10 @@ impl Fabric {
             }
         }
         let add = |world: &mut World, kind: &str, configs: Vec<RouterConfig>| -> Vec<NodeId> {
-            let plan = |config, hash_seed| RouterPlan::new(config, hash_seed);
+            let plan = |config: RouterConfig, hash_seed| {
+                let bfd = self.router_bfd(&config);
+                RouterPlan { bfd, ..RouterPlan::new(config, hash_seed) }
+            };
             let numbered = configs.into_iter().zip(0..);
             numbered
                 .map(|(config, at)| {
@@ -126,6 +134,24 @@ impl Fabric {
         let (uplinks, routers) = (self.uplinks.min(self.routers), self.routers.max(1));
         let first = host / self.rack.max(1) * uplinks;
         (0..uplinks).map(move |uplink| (uplink, (first + uplink) % routers))
+    }
+
+    /// Towards hosts; spines have none.
+    fn router_bfd(&self, config: &RouterConfig) -> BTreeMap<SessionName, RouterBfd> {
+        let Some(interval) = self.bfd else { return BTreeMap::new() };
+        let hosts = config.neighbours.iter().filter(|(name, _)| name.0.starts_with('h'));
+        let session = |(name, neighbour): (&PeerName, &NeighbourConfig)| {
+            let bfd = RouterBfd {
+                address: neighbour.address,
+                interface: neighbour.interface.clone(),
+                interval,
+                multiplier: 3,
+                guards: Some(name.clone()),
+                routes: Vec::new(),
+            };
+            (SessionName(name.0.clone()), bfd)
+        };
+        hosts.map(session).collect()
     }
 
     fn router(&self, asn: u32, router_id: Ipv4Addr) -> RouterConfig {
@@ -189,6 +215,9 @@ impl Fabric {
             HOST_ASN + host,
             millis(self.hold_time),
         );
+        if let Some(interval) = self.bfd {
+            text += &format!("bfd = {{ interval = \"{}\" }}\n", millis(interval));
+        }
         for (_, tor, router, _) in links {
             text += &format!("[bgp.peer.tor{tor}]\naddress = \"{router}\"\nasn = {}\n", TOR_ASN + tor);
         }

@@ -77,6 +77,10 @@ pub enum Fault {
     ResetSessions { router: NodeId },
     /// It loses what this peer (or all) told it and keeps the session: a bug of the router.
     ForgetRoutes { router: NodeId, peer: Option<String> },
+    /// An operator switches BFD for BGP off (AdminDown), or on again.
+    RouterBfd { router: NodeId, on: bool },
+    /// A filter on the cable loses datagrams, and BFD with them, or no longer.
+    LoseDatagrams { link: LinkId, lost: bool },
     /// It takes connections and never answers, or again.
     Ignore { router: NodeId, ignores: bool },
     /// It reads nothing from its connections, or again.
@@ -203,6 +207,20 @@ impl World {
             Fault::RouterOn { router } => self.power_on(router, true),
             Fault::ResetSessions { router } => self.reset_sessions(router),
             Fault::ForgetRoutes { router, peer } => self.forget_routes(router, peer.map(PeerName).as_ref()),
+            Fault::RouterBfd { router, on } => {
+                if let Some(router) = self.router_mut(router) {
+                    router.bfd_off = !on;
+                }
+                // A program that is stopped reads its configuration when it goes on.
+                if self.task(router).is_some_and(|task| task.pace != Pace::Frozen) {
+                    self.want_router_bfd(router);
+                }
+            }
+            Fault::LoseDatagrams { link, lost } => {
+                if let Some(link) = self.network.link_mut(link) {
+                    link.no_datagrams = lost;
+                }
+            }
             Fault::Ignore { router, ignores } => {
                 if let Some(router) = self.router_mut(router) {
                     router.ignores = ignores;

@@ -40,9 +40,13 @@ impl World {
                 Some(Node::Router(router)) => {
                     let ignored = std::mem::take(&mut router.ignores);
                     router.loss_ppm = 0;
+                    let off = std::mem::take(&mut router.bfd_off);
                     self.start_router(node);
                     self.set_stalled(node, false);
                     self.set_pace(node, Pace::Running);
+                    if off {
+                        self.want_router_bfd(node);
+                    }
                     // Connections that it took and never looked at are of no use to anybody.
                     if ignored {
                         self.kill_router(node);
@@ -58,6 +62,7 @@ impl World {
         for id in 0..self.network.links().count() as u32 {
             if let Some(link) = self.network.link_mut(LinkId(id)) {
                 link.silent = [false; 2];
+                link.no_datagrams = false;
                 link.impairment = link.good;
             }
         }
@@ -91,6 +96,9 @@ impl World {
                 [true, true] => format!("{name} is cut"),
                 _ => format!("{name} carries one way only"),
             });
+        }
+        if link.no_datagrams {
+            texts.push(format!("{name} loses datagrams"));
         }
         if link.impairment != link.good {
             texts.push(format!("{name} is impaired"));
@@ -152,6 +160,9 @@ fn broken_router(router: &RouterNode) -> Vec<String> {
         texts.push("its routing program does not run".to_owned());
     }
     texts.extend(pace(router.pace()).map(|text| format!("its routing program {text}")));
+    if router.bfd_off {
+        texts.push("has switched off BFD".to_owned());
+    }
     if router.ignores {
         texts.push("answers nobody".to_owned());
     }

@@ -20,7 +20,7 @@ use super::process::{Letter, Task};
 use super::queue::What;
 use super::sabotage::Sabotage;
 use super::service::{Answer, Service};
-use super::{Node, NodeId, NoteKind, World};
+use super::{Breach, BreachKind, Node, NodeId, NoteKind, World};
 
 /// Wall clock when the world begins, ms since 1970.
 const WALL_CLOCK: u64 = 1_800_000_000_000;
@@ -221,6 +221,11 @@ impl Host {
         self.process.as_ref().map(|process| process.began)
     }
 
+    /// When the agent last went on after it was stopped.
+    pub fn resumed(&self) -> Time {
+        self.process.as_ref().map_or(Time::ZERO, |process| process.task.resumed)
+    }
+
     /// How long ago an agent last took an event here; `None`: there never was one.
     pub fn silent(&self, now: Time) -> Option<Duration> {
         self.acted.map(|at| now.since(at))
@@ -362,6 +367,9 @@ impl World {
         let number = process.task.number;
         let local = process.local(self.now);
         host.acted = Some(self.now);
+        // RFC 5882 §3.2, §4.2: only a path that was there and is not any more closes what it carries.
+        let harmless = matches!(&event,
+            Event::Bfd(anyvip_bfd::Fact::StateChanged(change)) if !change.is_failure());
         let event = match host.sabotage {
             None => event,
             Some(how) => {
@@ -372,9 +380,21 @@ impl World {
             }
         };
         process.shown |= matches!(event, Event::KernelView(_));
+        let stand = |agent: &Agent| {
+            agent.speaker().peers().filter(|peer| peer.state == anyvip_bgp::PeerState::Established).count()
+        };
+        let before = harmless.then(|| stand(&process.agent));
         self.trace.begin(self.now, node, &event);
         let actions = process.agent.handle(local, event);
         self.trace.end(&actions);
+        if before.is_some_and(|before| stand(&process.agent) < before) {
+            self.breaches.push(Breach {
+                at: self.now,
+                node,
+                kind: BreachKind::PathGuard,
+                text: "a BGP session was closed for a BFD session that did not fail".to_owned(),
+            });
+        }
         self.events += 1;
         self.turn.touch(node);
         for action in actions {
@@ -422,8 +442,7 @@ impl World {
             }
             Action::Bgp(Bgp::Close { connection }) => self.close(node, connection),
             Action::Bgp(fact) => self.breach(node, format!("a fact left the agent: {fact:?}")),
-            // No cable of this world carries BFD: sessions stay Down, which closes no BGP session that was not guarded.
-            Action::BfdWanted { .. } => {}
+            Action::BfdWanted { sessions, lease } => self.want_bfd(node, sessions, lease),
             Action::WatchRoutes { interests } => {
                 if let Some(process) = self.process_mut(node, number) {
                     process.interests = interests;
@@ -437,7 +456,10 @@ impl World {
             }
             Action::Reply { request, reply } => self.answered(node, number, request, reply),
             Action::Record(fact) => self.note(node, NoteKind::Fact, || format!("{fact:?}")),
-            Action::Exit { code } => self.kill_agent(node, Ended::Exit(code)),
+            Action::Exit { code } => {
+                self.bfd_says_goodbye(node);
+                self.kill_agent(node, Ended::Exit(code));
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! - [`Network`]: ports, cables, bridges, and what a cable does to what crosses it.
 //! - `stream`: TCP as far as its ends can tell: order, loss as delay, cut, reset, half-open, full buffers.
 //! - `process`: what every running program has: an inbox, a pace (running, frozen, slow), a deadline in the heap.
+//! - `bfd`: the BFD thread that agents and routing programs have beside their main loop.
 //! - [`Host`]: [`Kernel`], [`Disk`], [`Service`], and an agent (the same `anyvip_core::Agent` that ships) whose driver
 //!   keeps the contracts: one answer per action with an end, one `Sent` per `Send`, what has come is read before time
 //!   acts, outcomes are queued, `handle` is never entered from within.
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::router::Hop;
 
+mod bfd;
 mod build;
 mod fabric;
 mod fault;
@@ -52,6 +54,7 @@ mod service;
 mod stream;
 mod trace;
 
+pub use bfd::{BfdSession, RouterBfd};
 pub use build::LabError;
 pub use fabric::Fabric;
 pub use fault::{Fault, Planned};
@@ -122,8 +125,19 @@ pub struct Breach {
     pub at: Time,
     /// Whose machine.
     pub node: NodeId,
+    /// Of what kind.
+    pub kind: BreachKind,
     /// What.
     pub text: String,
+}
+
+/// What a [`Breach`] breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreachKind {
+    /// A machine or a driver does not keep to what drivers and machines owe each other.
+    Contract,
+    /// Something was closed in the name of BFD that had no reason to be.
+    PathGuard,
 }
 
 /// Something that a person who watches wants to know.
@@ -284,6 +298,8 @@ impl World {
                 }
             }
             What::Wake { node, process } => self.wake(node, process),
+            What::Datagram { to, datagram } => self.datagram_arrives(to, *datagram),
+            What::BfdWake { node, process } => self.bfd_wakes(node, process),
         }
     }
 
@@ -456,7 +472,7 @@ impl World {
     }
 
     fn breach(&mut self, node: NodeId, text: String) {
-        self.breaches.push(Breach { at: self.now, node, text });
+        self.breaches.push(Breach { at: self.now, node, kind: BreachKind::Contract, text });
     }
 
     fn note(&mut self, node: NodeId, kind: NoteKind, text: impl FnOnce() -> String) {

@@ -82,6 +82,8 @@ pub struct Link {
     pub good: Impairment,
     /// What this end sends is lost, and nobody sees the link go down.
     pub silent: [bool; 2],
+    /// Datagrams are lost, byte streams are not: a filter that somebody forgot.
+    pub no_datagrams: bool,
     seed: Seed,
     busy_until: [Time; 2],
 }
@@ -130,6 +132,7 @@ impl Network {
             impairment,
             good: impairment,
             silent: [false; 2],
+            no_datagrams: false,
             seed,
             busy_until: [Time::ZERO; 2],
         };
@@ -259,15 +262,14 @@ impl Network {
         at
     }
 
-    /// When a datagram arrives: never, once or twice. Ready for protocols that use them.
-    pub fn carry_datagram(&mut self, from: PortId, to: PortId, now: Time, octets: usize) -> Vec<Time> {
-        let Some(node) = self.port(from).map(|port| port.node) else { return Vec::new() };
-        let Some((_, legs)) = self.way(node, to) else { return Vec::new() };
-        if !self.clear(&legs, 0) {
+    /// When a datagram arrives: never, once or twice.
+    pub(super) fn carry_datagram(&mut self, legs: &[Leg], now: Time, octets: usize) -> Vec<Time> {
+        let lost = |leg: &Leg| self.link(leg.link).is_some_and(|link| link.no_datagrams);
+        if !self.clear(legs, 0) || legs.iter().any(lost) {
             return Vec::new();
         }
         let mut copies = vec![now];
-        for leg in &legs {
+        for leg in legs {
             let Some(link) = self.links.get_mut(leg.link.0 as usize) else { continue };
             let mut next = Vec::new();
             for at in copies {
@@ -331,26 +333,30 @@ mod tests {
 
     #[test]
     fn loss_loses_datagrams_and_only_delays_a_stream() {
-        let (mut network, a, b, _) = two(Impairment { loss_ppm: 500_000, ..Impairment::default() });
+        let (mut network, _, b, link) = two(Impairment { loss_ppm: 500_000, ..Impairment::default() });
         let (_, legs) = network.way(NodeId(0), b).unwrap();
-        let lost = (0..1000).filter(|_| network.carry_datagram(a, b, Time::ZERO, 64).is_empty()).count();
+        let lost = (0..1000).filter(|_| network.carry_datagram(&legs, Time::ZERO, 64).is_empty()).count();
         assert!((400..600).contains(&lost), "{lost}");
         let late = (0..1000)
             .filter(|_| network.carry(&legs, 0, Time::ZERO, 64) >= Time::ZERO + RETRANSMISSION)
             .count();
         assert!((400..600).contains(&late), "{late}");
+        network.link_mut(link).unwrap().no_datagrams = true;
+        assert!((0..100).all(|_| network.carry_datagram(&legs, Time::ZERO, 64).is_empty()));
     }
 
     #[test]
     fn a_duplicated_datagram_arrives_twice_and_a_reordered_one_after_its_successor() {
-        let (mut network, a, b, _) =
+        let (mut network, _, b, _) =
             two(Impairment { duplicate_ppm: 1_000_000, jitter: Duration::ZERO, ..Impairment::default() });
-        assert_eq!(network.carry_datagram(a, b, Time::ZERO, 64).len(), 2);
-        let (mut network, a, b, link) =
+        let (_, legs) = network.way(NodeId(0), b).unwrap();
+        assert_eq!(network.carry_datagram(&legs, Time::ZERO, 64).len(), 2);
+        let (mut network, _, b, link) =
             two(Impairment { reorder_ppm: 1_000_000, jitter: Duration::ZERO, ..Impairment::default() });
-        let first = network.carry_datagram(a, b, Time::ZERO, 64);
+        let (_, legs) = network.way(NodeId(0), b).unwrap();
+        let first = network.carry_datagram(&legs, Time::ZERO, 64);
         network.link_mut(link).unwrap().impairment.reorder_ppm = 0;
-        let second = network.carry_datagram(a, b, Time::from_nanos(1000), 64);
+        let second = network.carry_datagram(&legs, Time::from_nanos(1000), 64);
         assert!(first[0] > second[0]);
     }
 

@@ -119,8 +119,9 @@ impl World {
         if let Some((service, drained)) = drains(&command) {
             for name in names.into_iter().filter(|name| service.as_ref().is_none_or(|wanted| wanted == name))
             {
-                let same = host.intentions.get(&name).is_some_and(|known| known.drained == drained);
-                if !same {
+                // What nobody confirmed may have been forgotten with the agent: asked for again, it begins anew.
+                let known = host.intentions.get(&name);
+                if !known.is_some_and(|known| known.drained == drained && known.acknowledged) {
                     let acknowledged = false;
                     let intention = Intention { drained, since: now, acknowledged, by: request };
                     host.intentions.insert(name, intention);

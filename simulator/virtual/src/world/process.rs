@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyvip_bgp::ConnectionId;
 use anyvip_machine::Time;
 
+use super::bfd::Side;
 use super::queue::What;
 use super::stream::StreamId;
 use super::{Node, NodeId, World};
@@ -54,6 +55,10 @@ pub(super) struct Task {
     pub(super) connections: Vec<(ConnectionId, StreamId)>,
     /// It does not read from its connections.
     pub(super) stalled: bool,
+    /// Its BFD thread.
+    pub(super) bfd: Option<Box<Side>>,
+    /// When it last went on after it was stopped.
+    pub(super) resumed: Time,
 }
 
 impl Task {
@@ -155,7 +160,11 @@ impl World {
         self.turn.touch(node);
         let Some(task) = self.task_mut(node) else { return };
         let number = task.number;
-        task.pace = pace;
+        if std::mem::replace(&mut task.pace, pace) == Pace::Frozen && pace != Pace::Frozen {
+            task.resumed = now;
+            self.bfd_goes_on(node);
+        }
+        let Some(task) = self.task_mut(node) else { return };
         match pace {
             Pace::Frozen => {}
             Pace::Running => {

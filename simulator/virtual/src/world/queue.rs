@@ -6,7 +6,9 @@ use std::collections::BinaryHeap;
 use anyvip_machine::Time;
 
 use super::NodeId;
+use super::bfd::Datagram;
 use super::host::Work;
+use super::network::PortId;
 use super::stream::StreamId;
 
 /// What comes due.
@@ -34,6 +36,10 @@ pub(super) enum What {
     Start { node: NodeId, start: u32 },
     /// A machine's own deadline.
     Wake { node: NodeId, process: u32 },
+    /// A datagram reaches a port.
+    Datagram { to: PortId, datagram: Box<Datagram> },
+    /// A deadline of the BFD thread.
+    BfdWake { node: NodeId, process: u32 },
 }
 
 #[derive(Debug)]
@@ -75,7 +81,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn push(&mut self, at: Time, what: What) {
-        let last = if matches!(what, What::Wake { .. }) { AFTER_ALL } else { 0 };
+        let last = if matches!(what, What::Wake { .. } | What::BfdWake { .. }) { AFTER_ALL } else { 0 };
         self.heap.push(Reverse(Entry { at, order: self.next | last, what }));
         self.next += 1;
     }

@@ -1,14 +1,17 @@
 //! A router of the world: the embedded router with a driver around it, its tables, and its bad habits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use anyvip_bfd::SessionName;
 use anyvip_bgp::{Action as Bgp, PeerName};
 use anyvip_machine::Seed;
+use ipnet::IpNet;
 
+use super::bfd::RouterBfd;
 use super::process::{Letter, Task};
 use super::{Node, NodeId, NoteKind, World};
-use crate::router::{Action, Event, Fib, Hashing, Install, Router, RouterConfig};
+use crate::router::{Action, Event, Fib, Hashing, Hop, Install, Router, RouterConfig};
 
 /// BGP's port.
 const PORT: u16 = 179;
@@ -26,13 +29,15 @@ pub struct RouterPlan {
     pub install: Install,
     /// Its sysctls, by name; only those of the multipath hash mean something.
     pub sysctls: BTreeMap<String, String>,
+    /// Its BFD sessions.
+    pub bfd: BTreeMap<SessionName, RouterBfd>,
 }
 
 impl RouterPlan {
     /// A router without a default route, that installs next-hop groups.
     pub fn new(config: RouterConfig, hash_seed: u32) -> RouterPlan {
         let (gateways, sysctls) = (Vec::new(), BTreeMap::new());
-        RouterPlan { config, gateways, hash_seed, install: Install::default(), sysctls }
+        RouterPlan { config, gateways, hash_seed, install: Install::default(), sysctls, bfd: BTreeMap::new() }
     }
 }
 
@@ -60,6 +65,10 @@ pub struct RouterNode {
     pub fib: Fib,
     /// How its kernel hashes.
     pub hashing: Hashing,
+    /// Hosts whose BFD sessions let static routes be there.
+    pub(super) tracked: BTreeMap<IpNet, BTreeSet<Hop>>,
+    /// An operator has switched off BFD for BGP.
+    pub bfd_off: bool,
     /// Takes connections and answers no OPEN.
     pub ignores: bool,
     /// Of a million packets that it forwards, so many are lost.
@@ -81,6 +90,8 @@ impl RouterNode {
             starts: 0,
             fib: Fib::new(plan.install),
             hashing,
+            tracked: BTreeMap::new(),
+            bfd_off: false,
             ignores: false,
             loss_ppm: 0,
             plan,
@@ -125,6 +136,7 @@ impl World {
         router.process = Some(Box::new(process));
         let config = router.plan.config.clone();
         self.router_handles(node, Event::Configure(config));
+        self.want_router_bfd(node);
         for (interface, up) in self.router_links(node) {
             if !up {
                 self.deliver(node, number, Letter::Link { interface, up });
@@ -151,6 +163,7 @@ impl World {
         self.turn.touch(node);
         let Some(router) = self.router_mut(node) else { return };
         router.process = None;
+        router.tracked.clear();
         let gone = router.fib.clear();
         for prefix in gone {
             self.note(node, NoteKind::Route { prefix, next_hops: Vec::new() }, String::new);

@@ -1,6 +1,7 @@
 //! Drivers that are broken on purpose, so that tests can show that the checker finds what it is there to find. Only tests
 //! set this; an agent that ships has no such switch.
 
+use anyvip_bfd::{Cause, Fact};
 use anyvip_core::boundary::Command;
 use anyvip_core::{Event, KernelRequest, ProbeResult};
 
@@ -26,6 +27,12 @@ pub enum Sabotage {
     FrozenDeadlines,
     /// Keeps every answer of a probe for ever.
     Leaks,
+    /// Says nothing of BFD sessions that failed.
+    HidesBfdFailures,
+    /// Says of BFD sessions that a router switched off that they failed.
+    MistakesAdminDown,
+    /// Wants every BFD session Up, whatever the agent wants.
+    WantsBfdUp,
 }
 
 impl Sabotage {
@@ -38,6 +45,14 @@ impl Sabotage {
                 for link in view.links.values_mut() {
                     (link.settings.arp_ignore, link.settings.arp_announce) = (1, 2);
                 }
+            }
+            (Event::Bfd(Fact::StateChanged(change)), Sabotage::HidesBfdFailures) if change.is_failure() => {
+                return None;
+            }
+            (Event::Bfd(Fact::StateChanged(change)), Sabotage::MistakesAdminDown)
+                if change.cause == Cause::NeighborAdminDown =>
+            {
+                change.cause = Cause::DetectionTimeExpired;
             }
             (Event::ProbeFinished { outcome, .. }, Sabotage::PassesAll) => outcome.result = ProbeResult::Pass,
             (Event::ProbeFinished { outcome, .. }, Sabotage::FailsAll) => outcome.result = ProbeResult::Fail,
