@@ -196,6 +196,9 @@ pub(crate) struct Fleet {
     /// Hosts in a rack.
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) rack: u32,
+    /// BFD guards every session, a packet each so long, three of them.
+    #[arg(long, value_name = "TIME", value_parser = anyvip_virtual::duration::parse)]
+    pub(crate) bfd: Option<Duration>,
     /// Everything that is random comes from this number.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
