@@ -201,6 +201,46 @@ pub(super) fn follows(world: &World, pair: &Pair, prefix: &IpNet) -> bool {
     })
 }
 
+/// Whether what this router is told depends on this service.
+pub(super) fn concerns(pair: &Pair, service: &Service) -> bool {
+    match pair.tracked {
+        None => service.peers.contains(&pair.peer),
+        Some(_) => service.statics.contains(&pair.peer),
+    }
+}
+
+pub(super) fn told(
+    node: NodeId,
+    host: &Host,
+    config: &Config,
+    name: &anyvip_core::ServiceName,
+    vip: IpAddr,
+    pair: &Pair,
+    world: &World,
+) -> PeerFacts {
+    match pair.tracked {
+        None => peer_facts(host, config, name, vip, pair, world),
+        Some(_) => tracked_facts(pair, node, world),
+    }
+}
+
+/// Both ends of the BFD session are Up, where there shall be one.
+pub(super) fn guarded(world: &World, node: NodeId, pair: &Pair) -> bool {
+    let up = |node: NodeId, session: &SessionName| {
+        world.bfd(node, session).is_some_and(|session| session.view.state == State::Up)
+    };
+    let Some((own, theirs)) = pair.bfd.as_ref().filter(|_| pair.tracked.is_none()) else { return true };
+    up(node, own) && up(pair.router, theirs)
+}
+
+/// How long ago an agent that is stopped or dead took its last event.
+pub(super) fn silent(world: &World, host: &Host) -> Option<Duration> {
+    match host.pace() {
+        Some(Pace::Running | Pace::Slow(_)) => None,
+        Some(Pace::Frozen) | None => host.silent(world.now()),
+    }
+}
+
 pub(super) fn received<'a>(
     router: &'a RouterNode,
     pair: &Pair,

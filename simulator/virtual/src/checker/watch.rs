@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use anyvip_bfd::{SessionName, State};
 use anyvip_bgp::PeerState;
-use anyvip_core::ServiceName;
-use anyvip_core::config::{Config, Service};
+use anyvip_core::config::Config;
 use anyvip_machine::Time;
 use ipnet::IpNet;
 
 use super::facts::{Admin, MachineFacts, PathFacts, PeerFacts, RouterFacts, VipFacts};
 use super::gather::{
-    Known, Pair, able_router, address_of, clear, follows, peer_at, peer_facts, received, same, session_at,
-    static_at, tracked_facts, vip_facts,
+    Known, Pair, able_router, address_of, clear, concerns, follows, guarded, peer_at, received, same,
+    session_at, silent, static_at, told, vip_facts,
 };
 use super::rules;
 use super::{Checker, Invariant, Place, Violation};
@@ -577,45 +576,5 @@ impl Watch {
             agent_silent: silent(world, host),
             agent_slow: matches!(host.pace(), Some(Pace::Slow(_))),
         }
-    }
-}
-
-/// Whether what this router is told depends on this service.
-fn concerns(pair: &Pair, service: &Service) -> bool {
-    match pair.tracked {
-        None => service.peers.contains(&pair.peer),
-        Some(_) => service.statics.contains(&pair.peer),
-    }
-}
-
-fn told(
-    node: NodeId,
-    host: &Host,
-    config: &Config,
-    name: &ServiceName,
-    vip: IpAddr,
-    pair: &Pair,
-    world: &World,
-) -> PeerFacts {
-    match pair.tracked {
-        None => peer_facts(host, config, name, vip, pair, world),
-        Some(_) => tracked_facts(pair, node, world),
-    }
-}
-
-/// Both ends of the BFD session are Up, where there shall be one.
-fn guarded(world: &World, node: NodeId, pair: &Pair) -> bool {
-    let up = |node: NodeId, session: &SessionName| {
-        world.bfd(node, session).is_some_and(|session| session.view.state == State::Up)
-    };
-    let Some((own, theirs)) = pair.bfd.as_ref().filter(|_| pair.tracked.is_none()) else { return true };
-    up(node, own) && up(pair.router, theirs)
-}
-
-/// How long ago an agent that is stopped or dead took its last event.
-fn silent(world: &World, host: &Host) -> Option<Duration> {
-    match host.pace() {
-        Some(Pace::Running | Pace::Slow(_)) => None,
-        Some(Pace::Frozen) | None => host.silent(world.now()),
     }
 }

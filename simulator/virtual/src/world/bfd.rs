@@ -203,30 +203,31 @@ impl World {
 
     /// Routers of a lab answer BFD where an agent asks for it, and have the static routes that agents expect them to have.
     pub(super) fn answer_bfd(&mut self) {
+        let pace = |bfd: &anyvip_core::config::Bfd| (bfd.interval, bfd.multiplier);
         let mut asked = Vec::new();
         for (_, host) in self.hosts() {
             let Some(config) = host.agent().map(|agent| agent.config()) else { continue };
             for (name, bfd) in &config.bgp.bfd {
                 let Some(peer) = config.bgp.peers.get(name) else { continue };
-                asked.push((host.name.clone(), peer.remote.address, *bfd, true, Vec::new()));
+                asked.push((host.name.clone(), peer.remote.address, pace(bfd), true, Vec::new()));
             }
             for (name, peer) in &config.statics {
                 let services = config.services.values().filter(|service| service.statics.contains(name));
                 let routes: Vec<IpNet> =
                     services.flat_map(|service| service.vips.iter().copied().map(IpNet::from)).collect();
-                asked.push((host.name.clone(), peer.address, peer.bfd, false, routes));
+                asked.push((host.name.clone(), peer.address, pace(&peer.bfd), false, routes));
             }
         }
         let mut routers = BTreeSet::new();
-        for (host, address, bfd, guards, routes) in asked {
+        for (host, address, (interval, multiplier), guards, routes) in asked {
             let Some((router, interface, own)) = self.opposite_of(&host, address) else { continue };
             let Some(node) = self.router_mut(router) else { continue };
             let known = node.plan.config.neighbours.keys().find(|peer| peer.0 == host).cloned();
             let plan = RouterBfd {
                 address: own,
                 interface,
-                interval: bfd.interval,
-                multiplier: bfd.multiplier,
+                interval,
+                multiplier,
                 guards: known.filter(|_| guards),
                 routes,
             };
