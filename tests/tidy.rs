@@ -13,6 +13,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 const PURE: &[(&str, &[&str])] = &[
     ("anyvip-machine", &["rand_chacha", "serde"]),
     ("anyvip-bfd", &["anyvip-machine", "md-5", "serde", "sha1", "thiserror"]),
+    ("anyvip-nd", &["anyvip-machine", "serde", "serde_bytes", "thiserror"]),
     ("anyvip-bgp", &["anyvip-machine", "bytes", "ipnet", "serde", "serde_bytes", "smallvec", "thiserror"]),
     (
         "anyvip-core",
@@ -20,6 +21,7 @@ const PURE: &[(&str, &[&str])] = &[
             "anyvip-bfd",
             "anyvip-bgp",
             "anyvip-machine",
+            "anyvip-nd",
             "ciborium",
             "ipnet",
             "serde",
@@ -39,6 +41,7 @@ const PURE: &[(&str, &[&str])] = &[
             "anyvip-core",
             "anyvip-ecmp",
             "anyvip-machine",
+            "anyvip-nd",
             "ipnet",
             "postcard",
             "serde",
@@ -52,8 +55,8 @@ const PURE: &[(&str, &[&str])] = &[
 
 /// Which of our crates the others may know. io knows the protocol types, neither core nor simulator.
 const IMPURE: &[(&str, &[&str])] = &[
-    ("anyvip-io", &["anyvip-bfd", "anyvip-bgp", "anyvip-machine"]),
-    ("anyvip", &["anyvip-bfd", "anyvip-bgp", "anyvip-core", "anyvip-io", "anyvip-machine"]),
+    ("anyvip-io", &["anyvip-bfd", "anyvip-bgp", "anyvip-machine", "anyvip-nd"]),
+    ("anyvip", &["anyvip-bfd", "anyvip-bgp", "anyvip-core", "anyvip-io", "anyvip-machine", "anyvip-nd"]),
     ("anyvip-sim", &["anyvip-bgp", "anyvip-ecmp", "anyvip-io", "anyvip-machine", "anyvip-virtual"]),
 ];
 
@@ -191,7 +194,7 @@ fn the_purity_rules_are_linked_into_every_pure_crate_and_only_there() {
 #[test]
 fn a_pure_crate_says_what_it_is_on_its_first_page_and_has_one_boundary() {
     for package in packages() {
-        if ["anyvip-bfd", "anyvip-bgp", "anyvip-core"].contains(&package.name.as_str()) {
+        if ["anyvip-bfd", "anyvip-bgp", "anyvip-core", "anyvip-nd"].contains(&package.name.as_str()) {
             let folder = package.manifest_path.parent().unwrap();
             assert!(folder.join("src/boundary.rs").exists(), "{} has no boundary.rs", package.name);
         }

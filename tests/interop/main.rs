@@ -29,6 +29,7 @@ mod policy;
 mod protection;
 mod router;
 mod stories;
+mod unnumbered;
 
 /// Tests at once.
 const AT_ONCE: usize = 8;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyvip_bgp::wire::Family;
-use anyvip_bgp::{PeerName, PeerState, Receive, Speaker, SpeakerConfig};
+use anyvip_bgp::{PeerConfig, PeerName, PeerState, Receive, Speaker, SpeakerConfig};
 use anyvip_machine::{Seed, Time};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ use crate::default_route::{DefaultRoutes, everywhere};
 use crate::drain::{AdminState, Ordered};
 use crate::guard::ArpGuard;
 use crate::kernel::KernelView;
+use crate::neighbours::Neighbours;
 use crate::notices::Notices;
 use crate::peers::{self, Peer, Peers};
 use crate::services::Services;
@@ -57,7 +58,9 @@ pub struct Agent {
     /// Heard from routers, where that is asked for.
     pub(crate) defaults: DefaultRoutes,
     pub(crate) peers: Peers,
-    notices: Notices,
+    pub(crate) notices: Notices,
+    /// Peers that are known by their link.
+    pub(crate) neighbours: Neighbours,
     pub(crate) services: Services,
     pub(crate) speaker: Speaker,
     /// What is known of the BFD sessions, which run elsewhere.
@@ -113,6 +116,7 @@ impl Agent {
             defaults: DefaultRoutes::default(),
             peers: Peers::default(),
             notices: Notices::default(),
+            neighbours: Neighbours::new(seed.child("neighbours")),
             services: Services::default(),
             speaker: Speaker::new(seed.child("speaker")),
             bfd: BfdView::default(),
@@ -172,13 +176,15 @@ impl Agent {
             }
             Event::Bgp(event) => self.hear(now, event, &mut out),
             Event::Bfd(fact) => self.hear_bfd(now, fact, &mut out),
+            Event::Nd(event) => self.hear_link(now, event, &mut out),
             Event::Operator { request, command } => self.obey(now, request, command, &mut out),
             Event::Terminate => self.terminate(now, &mut out),
         }
+        self.pursue_neighbours(now, &mut out);
         let settles = self.touched;
         self.settle(now, &mut out);
         self.flush(now, &mut out);
-        if !common || settles || rare_is_due {
+        if !common || settles || rare_is_due || self.neighbours.moved() {
             self.rare_deadline = self.first_rare_deadline();
         }
         debug_assert_eq!(self.rare_deadline, self.first_rare_deadline(), "a rare deadline moved unseen");
@@ -211,6 +217,7 @@ impl Agent {
             self.crash_loop.deadline(),
             self.admin.deadline(),
             self.stop.deadline(),
+            self.neighbours.deadline(),
         ];
         rare.into_iter().flatten().min()
     }
@@ -263,7 +270,9 @@ impl Agent {
     }
 
     pub(crate) fn speaker_config(&self) -> SpeakerConfig {
-        let mut peers = self.config.bgp.peers.clone();
+        let mut peers: BTreeMap<PeerName, PeerConfig> = (self.config.bgp.peers.iter())
+            .map(|(name, peer)| (name.clone(), self.peer_config(name, peer)))
+            .collect();
         for (name, peer) in &mut peers {
             peer.receive = Receive::Only(self.listened_for(name));
         }
@@ -280,7 +289,7 @@ impl Agent {
     }
 
     pub(crate) fn peer_addresses(&self) -> BTreeSet<IpAddr> {
-        let bgp = self.config.bgp.peers.values().map(|peer| peer.remote.address);
+        let bgp = self.config.bgp.peers.values().filter_map(|peer| peer.remote.address());
         bgp.chain(self.config.statics.values().map(|peer| peer.address)).collect()
     }
 
@@ -290,7 +299,8 @@ impl Agent {
             true => BTreeSet::new(),
             false => self.config.services.values().flat_map(|s| &s.vips).copied().collect(),
         };
-        self.guard.configure(self.config.host.uplinks.clone(), self.peer_addresses());
+        let (addresses, interfaces) = (self.peer_addresses(), self.peer_interfaces());
+        self.guard.configure(self.config.host.uplinks.clone(), addresses, interfaces);
         self.vips.configure(&self.config.host.vip_interface, &wanted);
         self.defaults.configure(self.config.bgp.install_default);
     }
@@ -321,6 +331,7 @@ impl Agent {
         }
         self.view = Some(view);
         self.touched = true;
+        self.neighbours.stirred = true;
     }
 
     /// Lets time act on every part.
@@ -365,6 +376,7 @@ impl Agent {
             self.touched = true;
         }
         self.touched |= self.admin.expire(now);
+        self.expire_neighbours(now, out);
         if self.stop.deadline().is_some_and(|at| at <= now) {
             self.stop_expired(now, out);
         }
@@ -409,6 +421,9 @@ impl Agent {
         if matches!(event, Bgp::DeadlineReached | Bgp::Configure(_) | Bgp::Wanted { .. } | Bgp::Stop { .. }) {
             return self.bug("the driver sent a command of the agent to its speaker", out);
         }
+        if let Bgp::Accepted { remote, .. } = &event {
+            self.greet(now, *remote, out);
+        }
         self.tell_speaker(now, event, out);
     }
 
@@ -436,6 +451,7 @@ impl Agent {
                     self.touched = true;
                 }
                 Bgp::SessionDown { peer, was_established, reason } => {
+                    self.neighbour_failed(now, &peer);
                     let text = peers::words(&reason, self.config.bgp.peers.get(&peer), was_established);
                     if self.peers.session_down(now, &peer, was_established, &text) {
                         let planned = peers::planned(&reason);

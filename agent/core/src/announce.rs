@@ -1,6 +1,6 @@
 //! What each peer is told about a VIP: next hop, attributes, and whether traffic could come back from there.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyvip_bgp::wire::{ExtendedCommunity, Family, NextHop};
 use anyvip_bgp::{RouteAttributes, SessionFacts};
@@ -19,6 +19,12 @@ pub(crate) fn family_of(vip: IpAddr) -> Family {
 
 /// The interface that holds the session's local address.
 pub(crate) fn egress(view: &KernelView, facts: &SessionFacts) -> Option<u32> {
+    // The same link-local address may be on several interfaces.
+    if let SocketAddr::V6(local) = facts.local
+        && local.scope_id() != 0
+    {
+        return view.links.contains_key(&local.scope_id()).then_some(local.scope_id());
+    }
     let local = facts.local.ip();
     view.addresses.iter().find(|a| a.address == local).map(|a| a.interface)
 }
@@ -51,11 +57,24 @@ pub(crate) fn next_hop(
         let fit = |a: &&Address| family_of(a.address) == wanted && is_usable(a) && !is_vip(&a.address);
         on_it.filter(fit).map(|a| a.address).min()
     };
+    let extended = family == Family::Ipv4 && facts.extended_next_hop.contains(&Family::Ipv4);
+    // Over a link-local session the peer can reach this address on that link, whatever else the link has (RFC 2545 §3).
+    if let IpAddr::V6(link_local) = local
+        && link_local.is_unicast_link_local()
+        && (family == Family::Ipv6 || extended)
+    {
+        // Where there is no global address, routers tell the link-local one twice.
+        let global = match usable(Family::Ipv6) {
+            Some(IpAddr::V6(global)) => global,
+            _ => link_local,
+        };
+        return Ok(NextHop::V6 { global, link_local: Some(link_local) });
+    }
     if let Some(address) = usable(family) {
         return Ok(as_next_hop(address));
     }
     // RFC 8950 §4: IPv4 routes may name an IPv6 next hop where both ends agreed.
-    if family == Family::Ipv4 && facts.extended_next_hop.contains(&Family::Ipv4) {
+    if extended {
         let local = Some(local).filter(|a| a.is_ipv6() && !is_vip(a) && !is_link_local(a));
         if let Some(address) = local.or_else(|| usable(Family::Ipv6)) {
             return Ok(as_next_hop(address));

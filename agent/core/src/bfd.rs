@@ -95,7 +95,11 @@ impl Config {
     pub fn bfd_keys(&self) -> BTreeMap<SessionName, (String, &BfdAuthentication)> {
         let guards = self.bgp.bfd.iter().filter_map(|(name, bfd)| {
             let remote = &self.bgp.peers.get(name)?.remote;
-            let session = session_name(remote.address, remote.interface.as_deref());
+            let session = match remote.address() {
+                Some(address) => session_name(address, remote.interface()),
+                // Whoever is at the end of that link.
+                None => SessionName(format!("%{}", remote.interface()?)),
+            };
             Some((session, format!("bgp.peer.{name}.bfd.key_file"), bfd))
         });
         let statics = self.statics.iter().map(|(name, peer)| {
@@ -117,12 +121,12 @@ impl Agent {
     fn bfd_sessions(&self) -> BTreeMap<SessionName, SessionConfig> {
         let mut sessions = BTreeMap::new();
         for (name, bfd) in &self.config.bgp.bfd {
-            let Some(peer) = self.config.bgp.peers.get(name) else { continue };
-            let interface = peer.remote.interface.clone();
-            let key = session_name(peer.remote.address, interface.as_deref());
+            // Until somebody is known at the other end of a link there is nothing to watch.
+            let Some(remote) = self.remote_of(name).and_then(|remote| remote.endpoint()) else { continue };
+            let key = session_name(remote.address, remote.interface.as_deref());
             sessions
                 .entry(key)
-                .or_insert_with(|| session(peer.remote.address, interface, bfd, Wish::Up, false));
+                .or_insert_with(|| session(remote.address, remote.interface, bfd, Wish::Up, false));
         }
         for (name, peer) in &self.config.statics {
             // One that no service names has no health to carry.
@@ -153,10 +157,9 @@ impl Agent {
     }
 
     fn session_of(&self, peer: &PeerName) -> Option<SessionName> {
-        if self.config.bgp.bfd.contains_key(peer)
-            && let Some(peer) = self.config.bgp.peers.get(peer)
-        {
-            return Some(session_name(peer.remote.address, peer.remote.interface.as_deref()));
+        if self.config.bgp.bfd.contains_key(peer) {
+            let remote = self.remote_of(peer)?.endpoint()?;
+            return Some(session_name(remote.address, remote.interface.as_deref()));
         }
         let peer = self.config.statics.get(peer)?;
         Some(session_name(peer.address, peer.interface.as_deref()))
@@ -311,6 +314,7 @@ impl Agent {
             address: peer
                 .map(|peer| session_name(peer.address, peer.interface.as_deref()).to_string())
                 .unwrap_or_default(),
+            waiting_for: None,
             state: bfd.as_ref().map_or_else(|| State::Down.to_string(), |bfd| bfd.state.clone()),
             for_ms: bfd.as_ref().map_or(0, |bfd| bfd.for_ms),
             role: None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use anyvip_bgp::wire::Family;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{CheckKind, Config, Standing};
 use crate::kernel::KernelView;
+pub use crate::neighbours::Learned;
 use crate::state::{StoredState, StoredStateRead};
 
 /// What the agent is made from. The driver reads the world once; the first event is [`Event::Started`].
@@ -48,6 +49,8 @@ pub enum Event {
     Bgp(anyvip_bgp::Event),
     /// From the BFD sessions, which run beside (on a thread of their own).
     Bfd(anyvip_bfd::Fact),
+    /// From the links of peers without an address.
+    Nd(anyvip_nd::Event),
     /// Somebody with the right to do so asks for something. Answered by one [`Action::Reply`].
     Operator { request: RequestId, command: Command },
     /// SIGTERM: withdraw, wait, Cease, exit. A second one skips the wait.
@@ -77,6 +80,8 @@ pub enum Action {
     Bgp(anyvip_bgp::Action),
     /// All BFD sessions that there shall be, until the lease ends; latest wins. Not answered: facts come as [`Event::Bfd`].
     BfdWanted { sessions: BTreeMap<anyvip_bfd::SessionName, anyvip_bfd::SessionConfig>, lease: Option<Time> },
+    /// `Open`, `Close` and `Send` of the advertiser; its facts stay inside.
+    Nd(anyvip_nd::Action),
     /// Which addresses' routes the kernel view must show (peers).
     WatchRoutes { interests: Vec<IpAddr> },
     /// Listen for passive peers here, or no longer.
@@ -290,6 +295,8 @@ pub enum Fact {
     PeerDown { peer: PeerName, was_established: bool, planned: bool, text: String },
     /// Of a BFD session, with the names of those whose session it is.
     Bfd { peers: Vec<PeerName>, fact: anyvip_bfd::Fact },
+    /// Who is at the other end of the link of a peer without an address.
+    NeighbourLearned { peer: PeerName, interface: String, address: Ipv6Addr, how: Learned },
     /// What BGP survived or refused, in words.
     PeerNotice { peer: Option<PeerName>, text: String },
     /// A VIP appeared or vanished.

@@ -176,7 +176,8 @@ impl Agent {
         PeerStatus {
             name: name.to_string(),
             protocol: "bgp".to_owned(),
-            address: config.map(|config| config.remote.address.to_string()).unwrap_or_default(),
+            address: self.words_of_remote(name),
+            waiting_for: self.waits_on_link(name).map(|(text, _)| text),
             state: peer.map_or_else(|| "Idle".to_owned(), |peer| peer.state.to_string()),
             for_ms: peer.map_or(0, |peer| ms(now, peer.since)),
             families: families.into_iter().flatten().map(word).collect(),
@@ -249,6 +250,9 @@ impl Agent {
                     warn("return-path", format!("{name}: {text}; {cure}"));
                 }
             }
+        }
+        for text in self.crowded_links() {
+            warn("several-routers", text);
         }
         if self.checks.unanswered + self.bugs > 0 {
             let text = format!(
@@ -426,6 +430,9 @@ impl Agent {
                     _ => state,
                 };
                 let error = peer.filter(|_| !gates.session).and_then(|peer| peer.last_error.as_ref());
+                if let Some((waiting, remedy)) = self.waits_on_link(name) {
+                    return (format!("{state}: {waiting}"), Some(remedy));
+                }
                 let text =
                     error.map_or_else(|| state.clone(), |(error, _)| format!("{state}; last: {error}"));
                 (

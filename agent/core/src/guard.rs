@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::asks::Asks;
 use crate::attempt::Attempt;
 use crate::boundary::{Fact, KernelRequest, KernelRequestId};
-use crate::kernel::{Ipv4Settings, KernelView, Link};
+use crate::kernel::{Hop, Ipv4Settings, KernelView, Link};
 use crate::state::FormerArp;
 
 /// A new uplink may take this long to be guarded before it closes the gate.
@@ -29,6 +29,8 @@ pub(crate) struct ArpGuard {
     /// Names from the configuration; `None`: found by their routes.
     configured: Option<BTreeSet<String>>,
     peers: BTreeSet<IpAddr>,
+    /// Whose other end is a peer.
+    interfaces: BTreeSet<String>,
     uplinks: BTreeMap<u32, Uplink>,
     former: BTreeMap<String, Former>,
     restoring: BTreeMap<u32, Attempt>,
@@ -73,6 +75,7 @@ impl ArpGuard {
             boot_id: boot_id.to_owned(),
             configured: None,
             peers: BTreeSet::new(),
+            interfaces: BTreeSet::new(),
             uplinks: BTreeMap::new(),
             former,
             restoring: BTreeMap::new(),
@@ -80,8 +83,13 @@ impl ArpGuard {
     }
 
     /// Where uplinks come from.
-    pub(crate) fn configure(&mut self, uplinks: Option<BTreeSet<String>>, peers: BTreeSet<IpAddr>) {
-        (self.configured, self.peers) = (uplinks, peers);
+    pub(crate) fn configure(
+        &mut self,
+        uplinks: Option<BTreeSet<String>>,
+        peers: BTreeSet<IpAddr>,
+        interfaces: BTreeSet<String>,
+    ) {
+        (self.configured, self.peers, self.interfaces) = (uplinks, peers, interfaces);
     }
 
     /// For the state on disk.
@@ -301,7 +309,8 @@ impl ArpGuard {
         };
         let hops = view.routes.iter().filter(leads_out).flat_map(|route| &route.hops);
         let able = |index: &u32| view.links.get(index).is_some_and(|link| link.arp && !link.loopback);
-        hops.map(|hop| hop.interface).filter(able).collect()
+        let named = view.links.iter().filter(|(_, link)| self.interfaces.contains(&link.name));
+        hops.map(|hop| hop.interface).chain(named.map(|(index, _)| *index)).filter(able).collect()
     }
 }
 
@@ -326,9 +335,10 @@ fn would_cut_off(view: &KernelView, index: u32, name: &str, vips: &BTreeSet<IpAd
         a.address.is_ipv4() && !vips.contains(&a.address) && !a.address.is_loopback()
     };
     let mut of_host = view.addresses.iter().filter(own);
-    let carries_ipv4 = view.routes.iter().any(|route| {
-        route.destination.addr().is_ipv4() && route.hops.iter().any(|hop| hop.interface == index)
-    });
+    // Where the gateway is an IPv6 address (RFC 8950), nobody asks by ARP, on either side.
+    let by_arp = |hop: &Hop| hop.interface == index && !hop.gateway.is_some_and(|gateway| gateway.is_ipv6());
+    let carries_ipv4 =
+        view.routes.iter().any(|route| route.destination.addr().is_ipv4() && route.hops.iter().any(by_arp));
     if !carries_ipv4 || of_host.clone().any(|a| a.interface == index) {
         return None;
     }
@@ -344,7 +354,7 @@ fn would_cut_off(view: &KernelView, index: u32, name: &str, vips: &BTreeSet<IpAd
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{Address, Hop, Route};
+    use crate::kernel::{Address, Route};
 
     fn link(name: &str, settings: Ipv4Settings) -> Link {
         Link {
@@ -421,6 +431,8 @@ mod tests {
         assert_eq!(would_cut_off(&view, 2, "eth0", &vips), None);
         view.addresses[0].interface = 1;
         assert!(would_cut_off(&view, 2, "eth0", &vips).unwrap().contains("10.0.0.2"));
+        view.routes[0].hops[0].gateway = Some("fe80::1".parse().unwrap());
+        assert_eq!(would_cut_off(&view, 2, "eth0", &vips), None, "its gateway is no IPv4 address");
         view.routes.clear();
         assert_eq!(would_cut_off(&view, 2, "eth0", &vips), None);
     }

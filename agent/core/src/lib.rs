@@ -17,6 +17,7 @@
 //! - `drain`: operator state; `store`: one write of the [`state`] in flight, newest wins; `crash_loop`: past exits.
 //! - `gates`: values of each gate, and the first closed one; `announce`: next hop, attributes, way back;
 //!   `verdicts`: from gates to peer → prefix → attributes; `services`: what was decided last, and since when.
+//! - `neighbours`: peers that are known by their link; owns `anyvip_nd::Advertiser`.
 //! - `peers`: sessions, and what has been written to whom; `notices`: how often others can make us speak.
 //! - `reload`: a new configuration on a living agent; `stop`: the end in order.
 //! - [`recording`]: events and checkpoints as bytes, for `anyvip run --record` and `anyvip-sim replay`.
@@ -44,6 +45,7 @@ mod gates;
 mod guard;
 mod health;
 pub mod kernel;
+mod neighbours;
 mod notices;
 mod peers;
 pub mod recording;

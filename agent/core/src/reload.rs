@@ -65,6 +65,7 @@ impl Agent {
             self.store.change();
         }
         out.push(Action::Record(Fact::Reloaded { applied: true, text: text.clone() }));
+        self.neighbours.stirred = true;
         if self.view.is_some() {
             self.look(now, false, out);
         }

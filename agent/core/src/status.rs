@@ -121,6 +121,9 @@ pub struct PeerStatus {
     /// `bgp`, or `static` for a router that tracks a static route to this host by BFD.
     pub protocol: String,
     pub address: String,
+    /// What keeps a peer that is known by its link from being called: no router heard there, no carrier, and so on.
+    #[serde(default)]
+    pub waiting_for: Option<String>,
     pub state: String,
     pub for_ms: u64,
     pub families: Vec<String>,

@@ -30,7 +30,7 @@ fn require(needed: &[Capability]) -> Result<(), Complaint> {
 }
 
 fn needed(config: &Config) -> Vec<Capability> {
-    let bound = config.bgp.peers.values().any(|peer| peer.remote.interface.is_some());
+    let bound = config.bgp.peers.values().any(|peer| peer.remote.interface().is_some());
     let low = config.bgp.listen.is_some_and(|listen| listen.port() < 1024);
     [(Capability::NetAdmin, true), (Capability::NetRaw, bound), (Capability::NetBindService, low)]
         .into_iter()
@@ -41,7 +41,7 @@ fn needed(config: &Config) -> Vec<Capability> {
 fn what_for(capability: Capability) -> &'static str {
     match capability {
         Capability::NetAdmin => "to add addresses and to guard ARP",
-        Capability::NetRaw => "to bind a BGP session to its interface",
+        Capability::NetRaw => "to bind a BGP session to its interface, and for router advertisements",
         Capability::NetBindService => "to listen on a port below 1024",
     }
 }

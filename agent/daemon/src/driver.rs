@@ -4,16 +4,18 @@
 //! loop itself never waits for anything but its next turn, and `handle` is never called from within `handle`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyvip_bgp::ConnectionId;
+use anyvip_bgp::{ConnectionId, Remote};
 use anyvip_core::boundary::{Action, Command, Event, Fact, Reply, RequestId};
 use anyvip_core::kernel::KernelView;
 use anyvip_core::status::Warning;
 use anyvip_core::{Agent, Config};
 use anyvip_io::bfd::Heard;
+use anyvip_io::nd::Links;
 use anyvip_io::netlink::{Monitor, Netlink};
 use anyvip_io::{Clock, Connections};
 use tokio::sync::{mpsc, oneshot};
@@ -58,6 +60,7 @@ pub(crate) struct Driver {
     agent: Agent,
     connections: Connections,
     bfd: Bfd,
+    links: Links,
     monitor: Monitor,
     netlink: Arc<Netlink>,
     probes: Probes,
@@ -87,8 +90,8 @@ pub(crate) struct Driver {
 /// The listener that passive peers need.
 #[derive(Debug, Default)]
 struct Listening {
-    wanted: Option<std::net::SocketAddr>,
-    bound: Option<std::net::SocketAddr>,
+    wanted: Option<SocketAddr>,
+    bound: Option<SocketAddr>,
     /// Why it is not bound, as last told.
     refused: Option<String>,
 }
@@ -111,6 +114,7 @@ impl Driver {
             agent: parts.agent,
             connections: Connections::new(),
             bfd: Bfd::new(parts.clock),
+            links: Links::new(),
             monitor: parts.monitor,
             netlink: Arc::new(parts.netlink),
             probes: Probes::new(finished_sender),
@@ -210,6 +214,11 @@ impl Driver {
             Some(event) = self.outcomes.recv() => self.take(Instant::now(), event),
             events = self.connections.next() => self.hear(events),
             heard = self.bfd.next() => self.hear_bfd(heard),
+            events = self.links.next() => {
+                for event in events {
+                    self.take(Instant::now(), Event::Nd(event));
+                }
+            }
             snapshot = self.monitor.next() => self.see(kernel::view(snapshot)),
             (request, loaded) = self.reloads.next() => self.reload(request, loaded),
             ask = self.asks.recv(), if self.answering => match ask {
@@ -264,9 +273,7 @@ impl Driver {
         let received = Instant::now();
         for event in events {
             match &event {
-                anyvip_bgp::Event::Accepted { connection, remote, .. } => {
-                    self.set_ttl(*connection, remote.ip())
-                }
+                anyvip_bgp::Event::Accepted { connection, remote, .. } => self.set_ttl(*connection, *remote),
                 // Only now does a peer know what was said: no fact of its own, but another status line.
                 anyvip_bgp::Event::Sent { .. } => self.systemd.touch(),
                 _ => {}
@@ -294,9 +301,18 @@ impl Driver {
     }
 
     /// Who connects to us is known by address only once the connection stands.
-    fn set_ttl(&mut self, connection: ConnectionId, remote: std::net::IpAddr) {
-        let ttl =
-            self.config.bgp.peers.values().find(|peer| peer.remote.address == remote).and_then(|p| p.ttl);
+    fn set_ttl(&mut self, connection: ConnectionId, remote: SocketAddr) {
+        let link = match remote {
+            SocketAddr::V6(remote) if remote.ip().is_unicast_link_local() => {
+                self.view.links.get(&remote.scope_id()).map(|link| link.name.as_str())
+            }
+            _ => None,
+        };
+        let is_at = |peer: &Remote| match peer.address() {
+            None => link.is_some() && peer.interface() == link,
+            Some(_) => peer.is_at(remote) && (link.is_none() || peer.interface() == link),
+        };
+        let ttl = self.config.bgp.peers.values().find(|peer| is_at(&peer.remote)).and_then(|peer| peer.ttl);
         if let Some(ttl) = ttl
             && let Err(failure) = self.connections.set_ttl(connection, ttl)
         {
@@ -395,6 +411,15 @@ impl Driver {
                     self.record(&Fact::PeerNotice { peer: None, text });
                 }
             }
+            Action::Nd(action) => match action {
+                anyvip_nd::Action::Open { interface, index } => self.links.open(interface, index),
+                anyvip_nd::Action::Close { interface } => self.links.close(&interface),
+                anyvip_nd::Action::Send { interface, destination, bytes } => {
+                    self.links.send(interface, destination, &bytes);
+                }
+                // The agent keeps the advertiser's facts to itself.
+                anyvip_nd::Action::Fact(fact) => debug_assert!(false, "the agent asked for {fact:?}"),
+            },
             Action::WatchRoutes { interests } => self.monitor.watch(interests),
             Action::Listen { address } => self.listen(address),
             Action::Reply { request, reply } => {
@@ -430,7 +455,7 @@ impl Driver {
         self.journal.record(anyvip_io::clock::wall_clock_millis(), fact);
     }
 
-    fn listen(&mut self, address: Option<std::net::SocketAddr>) {
+    fn listen(&mut self, address: Option<SocketAddr>) {
         if let Some(bound) = self.listening.bound.take() {
             self.connections.stop_listening(bound);
         }

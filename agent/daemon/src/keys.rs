@@ -5,16 +5,17 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyvip_bfd::{Secret, SessionConfig, SessionName};
+use anyvip_bgp::Remote;
 use anyvip_core::Config;
-use anyvip_io::connections::{Md5Key, Protection};
+use anyvip_io::connections::{Md5Key, Protection, Whose};
 
 use crate::complaint::Complaint;
 
 /// All keys of a configuration.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
-    /// How each BGP peer's packets are told from those of others, by its address.
-    pub(crate) protections: BTreeMap<IpAddr, Protection>,
+    /// How each BGP peer's packets are told from those of others, wherever it is.
+    pub(crate) protections: BTreeMap<Whose, Protection>,
     /// The key of each BFD session that has one.
     bfd: BTreeMap<SessionName, Secret>,
 }
@@ -23,7 +24,10 @@ impl Keys {
     /// Puts the keys into the sessions that need them.
     pub(crate) fn unlock(&self, sessions: &mut BTreeMap<SessionName, SessionConfig>) {
         for (name, session) in sessions {
-            if let (Some(authentication), Some(key)) = (&mut session.authentication, self.bfd.get(name)) {
+            // That of who is at the end of a link stands for whatever address it has.
+            let link = name.0.find('%').and_then(|at| name.0.get(at..));
+            let key = self.bfd.get(name).or_else(|| self.bfd.get(&SessionName(link?.to_owned())));
+            if let (Some(authentication), Some(key)) = (&mut session.authentication, key) {
                 authentication.key = key.clone();
             }
         }
@@ -49,7 +53,7 @@ pub(crate) fn read(config: &Config) -> Result<Keys, Complaint> {
         let minimum_ttl = transport.ttl_security.map(|hops| u8::MAX - (hops - 1));
         let protection = Protection { minimum_ttl, md5_key };
         if protection != Protection::default() {
-            keys.protections.insert(peer.remote.address, protection);
+            keys.protections.insert(whose(&peer.remote), protection);
         }
     }
     for (session, (path, authentication)) in config.bfd_keys() {
@@ -57,6 +61,18 @@ pub(crate) fn read(config: &Config) -> Result<Keys, Complaint> {
         keys.bfd.insert(session, Secret::new(octets));
     }
     Ok(keys)
+}
+
+fn whose(remote: &Remote) -> Whose {
+    match (remote.address(), remote.interface()) {
+        (Some(IpAddr::V6(address)), Some(interface)) if address.is_unicast_link_local() => {
+            Whose::OnLink { interface: interface.to_owned(), address: Some(address) }
+        }
+        (Some(address), _) => Whose::At(address),
+        (None, interface) => {
+            Whose::OnLink { interface: interface.unwrap_or_default().to_owned(), address: None }
+        }
+    }
 }
 
 fn key(path: &str, file: &Path, longest: usize) -> Result<Vec<u8>, Complaint> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyvip_bfd::{Fact as BfdFact, State as BfdState};
 use anyvip_bgp::{PeerName, PeerState};
-use anyvip_core::boundary::{Fact, HealthState, Reason, Target};
+use anyvip_core::boundary::{Fact, HealthState, Learned, Reason, Target};
 use anyvip_core::config::Standing;
 use serde::{Deserialize, Serialize};
 
@@ -176,6 +176,22 @@ pub(crate) fn fact(fact: &Fact) -> Worded {
             }
         }
         Fact::Bfd { peers, fact } => of_bfd(peers, fact),
+        Fact::NeighbourLearned { peer, interface, address, how } => {
+            let how = match how {
+                Learned::Advertised => "it advertises itself there",
+                Learned::Connected => "it connected from there",
+            };
+            Worded {
+                peer: Some(peer.0.clone()),
+                interface: Some(interface.clone()),
+                to: Some(address.to_string()),
+                ..Worded::new(
+                    "neighbour_learned",
+                    Weight::Change,
+                    format!("{peer} is {address} on {interface}: {how}"),
+                )
+            }
+        }
         Fact::PeerNotice { peer, text } => {
             let said = match peer {
                 Some(peer) => format!("{peer}: {text}"),

@@ -35,8 +35,9 @@ use tokio::time::Instant;
 
 use crate::failure::{failed, kind_of};
 use crate::sys::readiness::watch;
+pub(crate) use connection::poll_read;
 use connection::{Closing, Connection, Turn};
-pub use protection::{Md5Key, Protection};
+pub use protection::{Md5Key, Protection, Whose};
 
 /// The most that one `Received` carries.
 pub const RECEIVE_LIMIT: usize = 64 * 1024;
@@ -55,7 +56,9 @@ pub struct Connections {
     open: BTreeMap<ConnectionId, Connection>,
     closing: VecDeque<Closing>,
     listeners: BTreeMap<SocketAddr, AsyncFd<Socket>>,
-    protections: BTreeMap<IpAddr, Protection>,
+    protections: BTreeMap<Whose, Protection>,
+    /// Who was last called at the other end of a link: the listeners need its address to check its signatures.
+    called: BTreeMap<String, IpAddr>,
     /// Listeners rest until then, because `accept` had no descriptor to give.
     accept_again: Option<Instant>,
     accepted: u64,
@@ -77,6 +80,7 @@ impl Connections {
             closing: VecDeque::new(),
             listeners: BTreeMap::new(),
             protections: BTreeMap::new(),
+            called: BTreeMap::new(),
             accept_again: None,
             accepted: 0,
             outcomes: Vec::new(),
@@ -89,13 +93,21 @@ impl Connections {
     /// `close` cancels. Needs a tokio runtime.
     pub fn connect(&mut self, id: ConnectionId, remote: &Endpoint, ttl: Option<u8>, source: Option<IpAddr>) {
         let name = endpoint_name(remote);
-        let protection = self.protections.get(&remote.address).cloned().unwrap_or_default();
+        let interface = remote.interface.as_deref();
+        let protection = protection_of(&self.protections, remote.address, interface).unwrap_or_default();
+        if let (Some(interface), true) = (interface, is_link_local(remote.address)) {
+            self.called.insert(interface.to_owned(), remote.address);
+            for listener in self.listeners.iter().filter(|(at, _)| at.is_ipv6()).map(|(_, at)| at.get_ref()) {
+                // Where the kernel says no, the connection that is being made hears it too.
+                let _ = protection.rekey(None, listener, remote.address);
+            }
+        }
         match begin_connect(remote, ttl, source, &protection) {
             Ok(socket) => {
                 let give_up = Instant::now() + CONNECT_PATIENCE;
                 let suspicion = protection.suspicion();
-                self.open
-                    .insert(id, Connection::connecting(socket, name, remote.address, give_up, suspicion));
+                let peer = (remote.address, remote.interface.clone());
+                self.open.insert(id, Connection::connecting(socket, name, peer, give_up, suspicion));
             }
             Err(error) => {
                 let failure = match (kind_of(&error), source) {
@@ -138,17 +150,26 @@ impl Connections {
     ///
     /// # Errors
     /// What the kernel refused, each with its peer; everything else is in effect.
-    pub fn protect(&mut self, wanted: BTreeMap<IpAddr, Protection>) -> Result<(), Vec<Failure>> {
+    pub fn protect(&mut self, wanted: BTreeMap<Whose, Protection>) -> Result<(), Vec<Failure>> {
         let former = std::mem::replace(&mut self.protections, wanted);
         let none = Protection::default();
-        let peers: BTreeSet<IpAddr> = former.keys().chain(self.protections.keys()).copied().collect();
+        let peers: BTreeSet<&Whose> = former.keys().chain(self.protections.keys()).collect();
         let mut refused = Vec::new();
-        for peer in peers {
-            let (was, is) = (former.get(&peer), self.protections.get(&peer).unwrap_or(&none));
-            let listeners = self.listeners.iter().filter(|(at, _)| at.is_ipv4() == peer.is_ipv4());
-            let listeners = listeners.map(|(_, listener)| listener.get_ref());
-            let open = self.open.values().filter(|connection| connection.peer() == peer);
-            for socket in listeners.chain(open.map(Connection::socket)) {
+        for whose in peers {
+            let (was, is) = (former.get(whose), self.protections.get(whose).unwrap_or(&none));
+            let address = match whose {
+                Whose::At(address) => Some(*address),
+                Whose::OnLink { address: Some(address), .. } => Some(IpAddr::V6(*address)),
+                Whose::OnLink { interface, address: None } => self.called.get(interface).copied(),
+            };
+            let listeners = address.into_iter().flat_map(|address| {
+                let of_family =
+                    self.listeners.iter().filter(move |(at, _)| at.is_ipv4() == address.is_ipv4());
+                of_family.map(move |(_, listener)| (address, listener.get_ref()))
+            });
+            let open = self.open.values().filter(|connection| whose.is(connection.peer()));
+            let open = open.map(|connection| (connection.peer().0, connection.socket()));
+            for (peer, socket) in listeners.chain(open) {
                 if let Err(error) = is.rekey(was, socket, peer) {
                     refused.push(failed(format!("cannot set the TCP MD5 key for {peer}"), &error));
                 }
@@ -183,10 +204,15 @@ impl Connections {
             }
             socket.set_nonblocking(true)?;
             socket.bind(&SockAddr::from(address))?;
-            for (peer, protection) in
-                self.protections.iter().filter(|(at, _)| at.is_ipv4() == address.is_ipv4())
-            {
-                protection.rekey(None, &socket, *peer)?;
+            for (whose, protection) in &self.protections {
+                let peer = match whose {
+                    Whose::At(peer) => Some(*peer),
+                    Whose::OnLink { address: Some(peer), .. } => Some(IpAddr::V6(*peer)),
+                    Whose::OnLink { interface, address: None } => self.called.get(interface).copied(),
+                };
+                if let Some(peer) = peer.filter(|peer| peer.is_ipv4() == address.is_ipv4()) {
+                    protection.rekey(None, &socket, peer)?;
+                }
             }
             socket.listen(128)?;
             let bound = socket.local_addr()?.as_socket().unwrap_or(address);
@@ -274,13 +300,14 @@ impl Connections {
     /// At most one new connection per listener.
     fn poll_accept(&mut self, context: &mut Context<'_>) {
         for listener in self.listeners.values() {
-            let accepted = connection::poll_read(listener, context, |listener| listener.accept());
+            let accepted = poll_read(listener, context, |listener| listener.accept());
             let Poll::Ready(result) = accepted else { continue };
             match result.and_then(|(socket, remote)| begin_accepted(socket, &remote, &self.protections)) {
                 Ok((socket, local, remote)) => {
                     self.accepted += 1;
                     let id = ConnectionId::Accepted(self.accepted);
-                    self.open.insert(id, Connection::open(socket, remote.to_string(), remote.ip()));
+                    let peer = (remote.ip(), interface_of(remote));
+                    self.open.insert(id, Connection::open(socket, remote.to_string(), peer));
                     self.outcomes.push(Event::Accepted { connection: id, local, remote });
                 }
                 Err(error) => {
@@ -336,6 +363,31 @@ async fn sleep_until(wake: Option<Instant>) {
     }
 }
 
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+/// The interface that an address belongs to, where it says so.
+fn interface_of(address: SocketAddr) -> Option<String> {
+    let SocketAddr::V6(address) = address else { return None };
+    let name = nix::net::if_::if_indextoname(address.scope_id()).ok()?;
+    name.into_string().ok()
+}
+
+fn protection_of(
+    protections: &BTreeMap<Whose, Protection>,
+    address: IpAddr,
+    interface: Option<&str>,
+) -> Option<Protection> {
+    let peer = (address, interface.map(str::to_owned));
+    // One that names the address says more than one that names the link.
+    protections
+        .iter()
+        .filter(|(whose, _)| whose.is(&peer))
+        .max_by_key(|(whose, _)| whose.names_address())
+        .map(|(_, it)| it.clone())
+}
+
 /// `10.0.0.1:179`, or `[fe80::1%eth0]:179`.
 fn endpoint_name(remote: &Endpoint) -> String {
     match (remote.address, &remote.interface) {
@@ -381,14 +433,15 @@ fn begin_connect(
 fn begin_accepted(
     socket: Socket,
     remote: &SockAddr,
-    protections: &BTreeMap<IpAddr, Protection>,
+    protections: &BTreeMap<Whose, Protection>,
 ) -> io::Result<(AsyncFd<Socket>, SocketAddr, SocketAddr)> {
     let not_ip = || io::Error::from(io::ErrorKind::Unsupported);
     let remote = remote.as_socket().ok_or_else(not_ip)?;
     let local = socket.local_addr()?.as_socket().ok_or_else(not_ip)?;
     socket.set_nonblocking(true)?;
     options::set_common(&socket, remote.is_ipv6())?;
-    if let Some(protection) = protections.get(&remote.ip().to_canonical()) {
+    let interface = interface_of(remote);
+    if let Some(protection) = protection_of(protections, remote.ip().to_canonical(), interface.as_deref()) {
         // Its key it has from the listener.
         protection.guard(&socket, remote.ip(), false)?;
     }

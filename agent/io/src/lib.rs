@@ -4,6 +4,7 @@
 //! - [`bfd`]: BFD sessions on a thread of their own; takes what is wanted, gives back what happened.
 //! - [`clock`]: the one place that turns machine time into timers.
 //! - [`connections`]: the TCP connections of a BGP speaker; takes its actions, gives back its events.
+//! - [`nd`]: router advertisements on links; takes the actions of an advertiser, gives back its events.
 //! - [`netlink`]: addresses, links, routes and next hops; a [`netlink::Monitor`] that shows the host as one value.
 //! - [`namespace`]: network namespaces, and what runs inside them.
 //! - [`child`]: commands with a timeout.
@@ -21,6 +22,7 @@ pub mod clock;
 pub mod connections;
 pub mod failure;
 pub mod namespace;
+pub mod nd;
 pub mod netlink;
 pub mod state_file;
 mod sys;

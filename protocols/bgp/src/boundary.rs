@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -128,7 +128,7 @@ pub struct SpeakerConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeerConfig {
     /// Where the peer is.
-    pub remote: Endpoint,
+    pub remote: Remote,
     /// Its AS number; equal to ours makes the session internal.
     pub asn: u32,
     /// Whether we connect. If not, we wait for the peer's connection.
@@ -214,6 +214,85 @@ pub struct Endpoint {
     pub interface: Option<String>,
     /// TCP port, normally 179.
     pub port: u16,
+}
+
+/// Where a peer is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Remote {
+    /// At an address.
+    At(Endpoint),
+    /// At the other end of a link, known by a link-local address. Whoever configures the speaker finds out which; until then
+    /// nothing is tried.
+    OnLink {
+        interface: String,
+        /// TCP port, normally 179.
+        port: u16,
+        neighbour: Option<Neighbour>,
+    },
+}
+
+/// The other end of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// Link-local.
+    pub address: Ipv6Addr,
+    /// The number of the interface: the same address may be on several links.
+    pub scope: u32,
+}
+
+impl Remote {
+    /// Where to connect to, if that is known.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        match self {
+            Remote::At(endpoint) => Some(endpoint.clone()),
+            Remote::OnLink { interface, port, neighbour } => neighbour.map(|neighbour| Endpoint {
+                address: neighbour.address.into(),
+                interface: Some(interface.clone()),
+                port: *port,
+            }),
+        }
+    }
+
+    /// The peer's address, if it is known.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Remote::At(endpoint) => Some(endpoint.address),
+            Remote::OnLink { neighbour, .. } => neighbour.map(|neighbour| neighbour.address.into()),
+        }
+    }
+
+    /// The interface towards it, where one is configured.
+    pub fn interface(&self) -> Option<&str> {
+        match self {
+            Remote::At(endpoint) => endpoint.interface.as_deref(),
+            Remote::OnLink { interface, .. } => Some(interface),
+        }
+    }
+
+    /// Its TCP port.
+    pub fn port(&self) -> u16 {
+        match self {
+            Remote::At(endpoint) => endpoint.port,
+            Remote::OnLink { port, .. } => *port,
+        }
+    }
+
+    /// Whether somebody at this address may be the peer.
+    pub fn is_at(&self, remote: SocketAddr) -> bool {
+        match (self, remote) {
+            (Remote::At(endpoint), _) => endpoint.address.to_canonical() == remote.ip().to_canonical(),
+            (Remote::OnLink { neighbour: Some(neighbour), .. }, SocketAddr::V6(remote)) => {
+                (neighbour.address, neighbour.scope) == (*remote.ip(), remote.scope_id())
+            }
+            (Remote::OnLink { .. }, _) => false,
+        }
+    }
+}
+
+impl From<Endpoint> for Remote {
+    fn from(endpoint: Endpoint) -> Remote {
+        Remote::At(endpoint)
+    }
 }
 
 /// RFC 4271 §8.2.2.

@@ -44,8 +44,8 @@ pub mod status;
 pub mod wire;
 
 pub use boundary::{
-    Action, ConnectionId, DownReason, Endpoint, Event, PeerConfig, PeerName, PeerState, Receive,
-    RouteAttributes, SessionFacts, SessionOptions, SpeakerConfig, Transport,
+    Action, ConnectionId, DownReason, Endpoint, Event, Neighbour, PeerConfig, PeerName, PeerState, Receive,
+    Remote, RouteAttributes, SessionFacts, SessionOptions, SpeakerConfig, Transport,
 };
 pub use speaker::Speaker;
 pub use status::{Counters, LastError, PeerView};

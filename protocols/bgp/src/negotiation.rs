@@ -150,7 +150,8 @@ mod tests {
 
     fn config(asn: u32) -> PeerConfig {
         PeerConfig {
-            remote: Endpoint { address: Ipv4Addr::new(10, 0, 0, 2).into(), interface: None, port: 179 },
+            remote: Endpoint { address: Ipv4Addr::new(10, 0, 0, 2).into(), interface: None, port: 179 }
+                .into(),
             asn,
             connect: true,
             hold_time: Some(Duration::from_secs(9)),

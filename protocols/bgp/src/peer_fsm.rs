@@ -260,7 +260,7 @@ impl PeerFsm {
 
     /// Whether this peer would be looked for at that address.
     pub(crate) fn is_at(&self, remote: SocketAddr) -> bool {
-        self.config.remote.address.to_canonical() == remote.ip().to_canonical()
+        self.config.remote.is_at(remote)
     }
 
     /// For choosing among several peers with one address: who waits for a connection comes first.
@@ -459,7 +459,7 @@ impl PeerFsm {
     }
 
     fn schedule(&mut self, wait: Duration, damped: bool, fx: &mut Effects) {
-        if self.stopped || !self.config.connect {
+        if self.stopped || !self.config.connect || self.config.remote.address().is_none() {
             return;
         }
         // A retry time of zero would be a busy loop.
@@ -477,6 +477,11 @@ impl PeerFsm {
     }
 
     fn connect(&mut self, fx: &mut Effects) {
+        // Nobody has been heard on that link: whoever finds the neighbour configures it.
+        let Some(remote) = self.config.remote.endpoint() else {
+            self.connections.initiated = Initiated::Resting;
+            return;
+        };
         let connection = ConnectionId::Initiated(*fx.next_connection);
         *fx.next_connection += 1;
         fx.connections.insert(connection, self.number);
@@ -485,7 +490,7 @@ impl PeerFsm {
         fx.actions.push(Action::Connect {
             connection,
             peer: self.name.clone(),
-            remote: self.config.remote.clone(),
+            remote,
             ttl: self.config.ttl,
             transport: self.config.transport.clone(),
         });

@@ -41,7 +41,8 @@ impl Scripted {
         let mut speaker = Speaker::new(Seed::new(1));
         let now = Time::from_secs(1);
         let peer = PeerConfig {
-            remote: Endpoint { address: Ipv4Addr::new(10, 0, 0, 2).into(), interface: None, port: 179 },
+            remote: Endpoint { address: Ipv4Addr::new(10, 0, 0, 2).into(), interface: None, port: 179 }
+                .into(),
             asn: PEER_ASN,
             connect: true,
             hold_time: Some(Duration::from_secs(9)),
@@ -237,7 +238,7 @@ fn events_of_unknown_connections_are_ignored_and_a_late_connection_is_closed() {
 fn garbage_from_one_peer_leaves_the_sessions_and_deadlines_of_others_alone() {
     let router_id = Ipv4Addr::new(10, 0, 0, 1);
     let peer = |last: u8| PeerConfig {
-        remote: Endpoint { address: Ipv4Addr::new(10, 0, 0, last).into(), interface: None, port: 179 },
+        remote: Endpoint { address: Ipv4Addr::new(10, 0, 0, last).into(), interface: None, port: 179 }.into(),
         asn: PEER_ASN,
         connect: false,
         hold_time: Some(Duration::from_secs(9)),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
-use super::document::Node;
+use super::document::{Node, Value};
 use super::read::{Read, Reader};
 
 /// An address that packets can be sent to: a peer, a check's own target, a next hop.
@@ -20,7 +20,7 @@ impl Read for HostAddress {
             let help = if text.contains('/') {
                 "write the address without a prefix length"
             } else if text.contains('%') {
-                "link-local addresses are not supported by this version; write a global one"
+                "write the interface of a link-local address as interface = \"…\", beside it"
             } else {
                 "write an IPv4 or IPv6 address; names are not resolved"
             };
@@ -29,12 +29,9 @@ impl Read for HostAddress {
         match unusable(address) {
             Some("link-local") if address.is_ipv4() => Some(HostAddress(address)),
             Some("a loopback address") | None => Some(HostAddress(address)),
-            Some("link-local") => reader.refuse(
-                node,
-                path,
-                format!("{address} is link-local, which is not supported by this version"),
-                "write a global address",
-            ),
+            Some("link-local") => {
+                reader.refuse(node, path, format!("{address} is link-local"), "write a global address")
+            }
             Some(kind) => {
                 reader.refuse(node, path, format!("{address} is {kind}"), "write the address of one host")
             }
@@ -47,6 +44,37 @@ impl Read for HostAddress {
 
     fn schema() -> Json {
         json!({ "type": "string", "anyOf": [{ "format": "ipv4" }, { "format": "ipv6" }] })
+    }
+}
+
+/// The address of a peer: that of one host, or of one on the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PeerAddress(pub(crate) IpAddr);
+
+impl PeerAddress {
+    /// Whether it means something on one link only.
+    pub(crate) fn is_link_local(self) -> bool {
+        matches!(self.0, IpAddr::V6(address) if address.is_unicast_link_local())
+    }
+}
+
+impl Read for PeerAddress {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let link_local = match &node.value {
+            Value::String(text) => {
+                text.parse().ok().map(PeerAddress).filter(|address| address.is_link_local())
+            }
+            _ => None,
+        };
+        link_local.or_else(|| HostAddress::read(node, path, reader).map(|address| PeerAddress(address.0)))
+    }
+
+    fn describe() -> String {
+        HostAddress::describe()
+    }
+
+    fn schema() -> Json {
+        HostAddress::schema()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 
 use super::addresses::{
-    AbsolutePath, HostAddress, HostName, InterfaceName, Listen, PrefixNet, RouterId, VipAddress,
+    AbsolutePath, HostAddress, HostName, InterfaceName, Listen, PeerAddress, PrefixNet, RouterId, VipAddress,
 };
 use super::diagnostic::At;
 use super::document::{Node, Value};
@@ -185,7 +185,9 @@ section! {
 section! {
     "A router that is told. `[bgp.defaults]` takes the same keys."
     WrittenPeer "[bgp.peer.NAME]" {
-        address: HostAddress, ResetSession, "required", "Address of the peer.";
+        address: PeerAddress, ResetSession, "required without `interface`", "Address of the peer.";
+        interface: InterfaceName, ResetSession, "none",
+            "Without `address`: the peer is the router at the other end of this link (unnumbered), whichever link-local address it has. With `address`: the session leaves and enters by this interface alone; needed for a link-local address.";
         asn: Asn, ResetSession, "required", "AS number of the peer; equal to ours makes the session internal.";
         port: Int<1, 65535>, ResetSession, "179", "TCP port of the peer.";
         hold_time: HoldTime, ResetSession, "\"9s\"",
@@ -214,7 +216,7 @@ section! {
             "File whose first line is the TCP MD5 key (RFC 2385), 1 to 80 octets. A reload reads it again; a changed key resets no session.";
     }
     later {
-        "interface", "graceful_restart", "weight", "multihop"
+        "graceful_restart", "weight", "multihop"
     }
     instead {
         "multihop" => "write ttl, the number of hops to the peer",
@@ -260,7 +262,7 @@ section! {
 section! {
     "A router that tracks this host. BFD is Up while the service that names it is healthy, and Down when it is not."
     WrittenStaticPeer "[static.peer.NAME]" {
-        address: HostAddress, Live, "required", "Address of the router.";
+        address: PeerAddress, Live, "required", "Address of the router.";
         interface: InterfaceName, Live, "none", "Interface towards it; needed for a link-local address.";
         interval: Wait<10, 60_000>, Live, "\"300ms\"", "Between packets, ours and the router's; the slower wish of both ends counts.";
         multiplier: Int<1, 255>, Live, "3", "After how many missing packets the path is down.";

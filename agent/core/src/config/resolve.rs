@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyvip_bgp::wire::Family;
-use anyvip_bgp::{Endpoint, PeerConfig, PeerName, Receive, SessionOptions, Transport};
+use anyvip_bgp::{Endpoint, PeerConfig, PeerName, Receive, Remote, SessionOptions, Transport};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -327,7 +327,14 @@ fn peer_config(
     own_asn: u32,
     vips: &[IpAddr],
 ) -> Option<PeerConfig> {
-    let address = written.address.or(&defaults.address).value()?.0;
+    let address = written.address.or(&defaults.address).value().map(|address| address.0);
+    let interface = written.interface.or(&defaults.interface).value().map(|name| name.0.clone());
+    let port = written.port.or(&defaults.port).value().map_or(179, |port| port.u16());
+    let remote = match (address, interface) {
+        (Some(address), interface) => Remote::At(Endpoint { address, interface, port }),
+        (None, Some(interface)) => Remote::OnLink { interface, port, neighbour: None },
+        (None, None) => return None,
+    };
     let asn = written.asn.or(&defaults.asn).value()?.0;
     // RFC 4271 §3: an external peer is normally on the link; 1 keeps the session there.
     let session = SessionOptions {
@@ -353,19 +360,15 @@ fn peer_config(
     // RFC 5082 §3: what comes from afar cannot have the highest TTL.
     let default_ttl = match transport.ttl_security {
         Some(_) => Some(u8::MAX),
-        None => (external && !address.is_loopback()).then_some(1),
+        None => (external && !address.is_some_and(|address| address.is_loopback())).then_some(1),
     };
     let families: BTreeSet<Family> = match written.families.or(&defaults.families).value() {
         Some(words) => words.iter().map(|word| word.value.0).collect(),
-        None if vips.is_empty() => BTreeSet::from([family(address)]),
+        None if vips.is_empty() => BTreeSet::from([address.map_or(Family::Ipv6, family)]),
         None => vips.iter().copied().map(family).collect(),
     };
     Some(PeerConfig {
-        remote: Endpoint {
-            address,
-            interface: None,
-            port: written.port.or(&defaults.port).value().map_or(179, |port| port.u16()),
-        },
+        remote,
         asn,
         connect: !written.passive.or(&defaults.passive).value().copied().unwrap_or(false),
         hold_time: written
@@ -445,9 +448,12 @@ fn found_router_id(
         return Some(stored);
     }
     let leads_to_peer = |at: &InterfaceAddress| {
-        IpNet::new(at.address, at.prefix_len).is_ok_and(|network| {
-            bgp.is_some_and(|bgp| bgp.peers.values().any(|peer| network.contains(&peer.remote.address)))
-        })
+        let network = IpNet::new(at.address, at.prefix_len).ok();
+        let leads_to = |remote: &Remote| match remote.address() {
+            Some(address) => network.is_some_and(|network| network.contains(&address)),
+            None => remote.interface() == Some(&at.interface),
+        };
+        bgp.is_some_and(|bgp| bgp.peers.values().any(|peer| leads_to(&peer.remote)))
     };
     let uplinks: BTreeSet<&String> = match &host.uplinks {
         Some(written) => written.iter().collect(),

@@ -137,9 +137,10 @@ fn kind_of_key(kind: AuthenticationKind) -> &'static str {
 fn peer(peer: &PeerConfig, watched: Option<&Bfd>) -> Table {
     let transport = &peer.transport;
     let mut table = Table::new();
-    set(&mut table, "address", peer.remote.address.to_string());
+    set_some(&mut table, "address", peer.remote.address().map(|address| address.to_string()));
+    set_some(&mut table, "interface", peer.remote.interface());
     set(&mut table, "asn", i64::from(peer.asn));
-    set(&mut table, "port", i64::from(peer.remote.port));
+    set(&mut table, "port", i64::from(peer.remote.port()));
     set(&mut table, "hold_time", format_duration(peer.hold_time.unwrap_or_default()));
     set(&mut table, "connect_retry", format_duration(peer.connect_retry));
     set(&mut table, "passive", !peer.connect);

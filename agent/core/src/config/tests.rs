@@ -69,7 +69,7 @@ fn a_file_of_ten_lines_is_enough() {
     assert_eq!(lines(&warnings), "");
     assert_eq!(config.router_id.to_string(), "10.0.1.11");
     let peer = &config.bgp.peers[&PeerName::from("tor1")];
-    assert_eq!((peer.remote.port, peer.ttl, peer.connect), (179, Some(1), true));
+    assert_eq!((peer.remote.port(), peer.ttl, peer.connect), (179, Some(1), true));
     assert_eq!((peer.hold_time, peer.connect_retry), (Some(Duration::from_secs(9)), Duration::from_secs(1)));
     assert_eq!(peer.families, BTreeSet::from([Family::Ipv4]));
     let web = &config.services[&ServiceName::from("web")];
@@ -204,7 +204,7 @@ fn peers_take_defaults_and_sane_ttls_and_families() {
     assert_eq!(peer("internal").families, BTreeSet::from([Family::Ipv4, Family::Ipv6]));
     assert_eq!(peer("internal").hold_time, None);
     assert_eq!(peer("external").hold_time, Some(Duration::from_secs(30)));
-    assert_eq!((peer("local").connect, peer("local").remote.port), (false, 1790));
+    assert_eq!((peer("local").connect, peer("local").remote.port()), (false, 1790));
     // Nobody uses the local one.
     assert_eq!(peer("local").families, BTreeSet::from([Family::Ipv4]));
 }
@@ -229,6 +229,7 @@ hold_time = "0s" #?
 connect_retry = "2m" #?
 [bgp.peer.tor1]
 address = "10.0.1.1"
+interface = "eth0" #?
 ttl = 3 #?
 bfd = { interval = "50ms", multiplier = 5, strict = true, min_ttl = 250, authentication = "keyed-sha1", key_id = 7, key_file = "/k" } #?
 [static.peer.rtr]

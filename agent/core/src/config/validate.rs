@@ -74,16 +74,33 @@ impl<'a> Validator<'a> {
         }
         let no_defaults = WrittenPeer::default();
         let defaults = bgp.value.defaults.value().unwrap_or(&no_defaults);
-        let mut seen: BTreeMap<(IpAddr, u16), &Place> = BTreeMap::new();
+        let mut seen: BTreeMap<(IpAddr, u16, Option<&str>), &Place> = BTreeMap::new();
+        let mut links: BTreeMap<&str, &Place> = BTreeMap::new();
         for (name, peer) in tables(&bgp.value.peer) {
             self.peer(name, peer, defaults, &bgp.value);
-            let Some(address) = peer.value.address.or(&defaults.address).given() else { continue };
+            let interface = peer.value.interface.or(&defaults.interface).given();
+            let Some(address) = peer.value.address.or(&defaults.address).given() else {
+                let unnumbered = interface.filter(|_| peer.value.address.or(&defaults.address).is_absent());
+                let Some(interface) = unnumbered else { continue };
+                if let Some(first) = links.insert(&interface.value.0, &interface.place) {
+                    let message =
+                        format!("another peer without an address is on {} already", interface.value.0);
+                    self.push(
+                        self.error(&interface.place, format!("{}.interface", join("bgp.peer", name)), message)
+                            .related(self.sources, first, "first")
+                            .help("a peer without an address is the only other end of its link; write the addresses"),
+                    );
+                }
+                continue;
+            };
+            // The same link-local address may be on several links.
+            let scope = interface.filter(|_| address.value.is_link_local()).map(|name| name.value.0.as_str());
             let port = match peer.value.port.or(&defaults.port) {
                 Leaf::Given(port) => port.value.u16(),
                 Leaf::Absent => 179,
                 Leaf::Bad => continue,
             };
-            if let Some(first) = seen.insert((address.value.0, port), &address.place) {
+            if let Some(first) = seen.insert((address.value.0, port, scope), &address.place) {
                 let message = format!("another peer has {} port {port} already", address.value.0);
                 self.push(
                     self.error(&address.place, format!("{}.address", join("bgp.peer", name)), message)
@@ -99,10 +116,7 @@ impl<'a> Validator<'a> {
 
     fn peer(&mut self, name: &str, peer: &At<WrittenPeer>, defaults: &WrittenPeer, bgp: &WrittenBgp) {
         let path = join("bgp.peer", name);
-        if peer.value.address.or(&defaults.address).is_absent() {
-            let help = "write address = \"…\", the address of the router";
-            self.push(self.error(&peer.place, format!("{path}.address"), "missing").help(help).absent());
-        }
+        self.whereabouts(&path, peer, defaults, bgp);
         if peer.value.asn.or(&defaults.asn).is_absent() {
             let help = "write asn = …, the AS number of the router, here or in [bgp.defaults]";
             self.push(self.error(&peer.place, format!("{path}.asn"), "missing").help(help).absent());
@@ -121,6 +135,89 @@ impl<'a> Validator<'a> {
         }
         self.role(&path, peer, defaults, bgp);
         self.transport(&path, peer, defaults);
+    }
+
+    /// Where the peer is: an address, a link, or both.
+    fn whereabouts(&mut self, path: &str, peer: &At<WrittenPeer>, defaults: &WrittenPeer, bgp: &WrittenBgp) {
+        let address = peer.value.address.or(&defaults.address);
+        let interface = peer.value.interface.or(&defaults.interface);
+        if let Some(named) = interface.given().filter(|named| named.value.0 == "lo") {
+            let help = "write the interface towards the router";
+            self.push(
+                self.error(&named.place, format!("{path}.interface"), "no router is at the end of lo")
+                    .help(help),
+            );
+        }
+        match (address, interface) {
+            (Leaf::Absent, Leaf::Absent) => {
+                let help = "write address = \"…\", the address of the router, or interface = \"…\" for the router at the \
+                            other end of a link";
+                self.push(self.error(&peer.place, format!("{path}.address"), "missing").help(help).absent());
+            }
+            (Leaf::Given(address), Leaf::Absent) if address.value.is_link_local() => {
+                let help = "write interface = \"…\", the interface towards the router";
+                let message = "missing for a link-local address";
+                self.push(self.error(&peer.place, format!("{path}.interface"), message).help(help).absent());
+            }
+            (Leaf::Absent, Leaf::Given(interface)) => {
+                self.unnumbered(path, peer, defaults, bgp, &interface.place)
+            }
+            _ => {}
+        }
+    }
+
+    /// What a peer without an address cannot have.
+    fn unnumbered(
+        &mut self,
+        path: &str,
+        peer: &At<WrittenPeer>,
+        defaults: &WrittenPeer,
+        bgp: &WrittenBgp,
+        interface: &Place,
+    ) {
+        let mut refuse = |place: &Place, key: &str, message: &str, help: &str| {
+            let refused = error(self.sources, place, format!("{path}.{key}"), message);
+            self.diagnostics.push(refused.related(self.sources, interface, "no address").help(help));
+        };
+        if let Some(ttl) = peer.value.ttl.or(&defaults.ttl).given().filter(|ttl| ttl.value.u8() > 1) {
+            refuse(
+                &ttl.place,
+                "ttl",
+                "a peer at the other end of a link is one hop away",
+                "remove it, or write address",
+            );
+        }
+        if let Some(hops) = peer.value.ttl_security.or(&defaults.ttl_security).given()
+            && hops.value.u8() > 1
+        {
+            let message = "a peer at the other end of a link is one hop away";
+            refuse(&hops.place, "ttl_security", message, "write 1");
+        }
+        if let Some(source) = peer.value.source_address.or(&defaults.source_address).given() {
+            let message = "a session with the other end of a link comes from the link-local address";
+            refuse(&source.place, "source_address", message, "remove it, or write address");
+        }
+        if let Some(BfdWord::On(bfd)) = peer.value.bfd.or(&defaults.bfd).value()
+            && let Some(min_ttl) = bfd.min_ttl.given()
+        {
+            let message = "a peer at the other end of a link is one hop away";
+            refuse(&min_ttl.place, "bfd.min_ttl", message, "remove it, or write address");
+        }
+        if let Some(passive) =
+            peer.value.passive.or(&defaults.passive).given().filter(|passive| passive.value)
+        {
+            if let Some(listen) = bgp.listen.value().and_then(|listen| listen.0)
+                && listen.is_ipv4()
+            {
+                let message =
+                    format!("waits for a link-local address to connect, but {listen} takes IPv4 only");
+                refuse(&passive.place, "passive", &message, "write bgp.listen = \"[::]:179\"");
+            }
+            if let Some(file) = peer.value.password_file.or(&defaults.password_file).given() {
+                let message = "the kernel wants to know the address that signs before it connects";
+                refuse(&file.place, "password_file", message, "remove passive, or write address");
+            }
+        }
     }
 
     /// How TCP is made.

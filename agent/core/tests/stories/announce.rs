@@ -247,7 +247,7 @@ fn one_peer_can_be_told_something_else() {
     });
     config.bgp.peers.insert("tor2".into(), config.bgp.peers[&"tor1".into()].clone());
     let tor2 = config.bgp.peers.get_mut(&"tor2".into()).unwrap();
-    tor2.remote.address = ip("10.0.1.2");
+    tor2.remote = anyvip_bgp::Endpoint { address: ip("10.0.1.2"), interface: None, port: 179 }.into();
     let mut world = World::new(config, kernel_view());
     world.start();
     world.until("both", secs(10), |w| w.hears("tor1", VIP) && w.hears("tor2", VIP));

@@ -15,6 +15,7 @@ mod start;
 mod state;
 mod stop;
 mod strangers;
+mod unnumbered;
 mod vips;
 mod wire;
 mod world;

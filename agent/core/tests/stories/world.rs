@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use anyvip_bgp::wire::Family;
@@ -88,7 +88,7 @@ pub fn service(vips: &[&str], checks: Vec<Check>, peers: &[&str]) -> Service {
 
 pub fn peer(address: &str, families: &[Family]) -> PeerConfig {
     PeerConfig {
-        remote: Endpoint { address: ip(address), interface: None, port: 179 },
+        remote: Endpoint { address: ip(address), interface: None, port: 179 }.into(),
         asn: 65001,
         connect: true,
         hold_time: Some(secs(9)),
@@ -200,7 +200,26 @@ pub struct Router {
     pub ends: Vec<String>,
     /// Bytes of the agent are not taken while false.
     pub reads: bool,
-    address: IpAddr,
+    pub address: IpAddr,
+}
+
+/// The host's address on the link to a router.
+fn host_towards(router: IpAddr) -> &'static str {
+    match router {
+        IpAddr::V4(_) => "10.0.1.11",
+        IpAddr::V6(address) if address.is_unicast_link_local() => "fe80::11",
+        IpAddr::V6(_) => "2001:db8:1::11",
+    }
+}
+
+/// With the interface where the address needs it.
+fn on_link(address: IpAddr, port: u16) -> SocketAddr {
+    match address {
+        IpAddr::V6(address) if address.is_unicast_link_local() => {
+            SocketAddrV6::new(address, port, 0, ETH0).into()
+        }
+        address => SocketAddr::new(address, port),
+    }
 }
 
 struct Pipe {
@@ -248,6 +267,8 @@ pub struct World {
     pub exit: Option<u8>,
     /// What the BFD sessions were last asked for, and until when.
     pub bfd: (BTreeMap<anyvip_bfd::SessionName, anyvip_bfd::SessionConfig>, Option<Time>),
+    /// What the advertiser asked for.
+    pub links: Vec<anyvip_nd::Action>,
     /// Where the agent listens.
     pub listening: Option<SocketAddr>,
     /// Connections that somebody opened to the agent: whether what it writes is taken.
@@ -307,6 +328,7 @@ impl World {
             replies: BTreeMap::new(),
             exit: None,
             bfd: (BTreeMap::new(), None),
+            links: Vec::new(),
             listening: None,
             strangers: BTreeMap::new(),
             twice: 0,
@@ -321,17 +343,17 @@ impl World {
             seed,
         };
         for (name, peer) in &config.bgp.peers {
-            world.add_router(name.clone(), peer.remote.address, &[Family::Ipv4, Family::Ipv6]);
+            // Who is at the end of a link is the test's to say.
+            if let Some(address) = peer.remote.address() {
+                world.add_router(name.clone(), address, &[Family::Ipv4, Family::Ipv6]);
+            }
         }
         world
     }
 
     /// A router at this address; families are what it offers.
     pub fn add_router(&mut self, name: PeerName, address: IpAddr, families: &[Family]) {
-        let host = match address {
-            IpAddr::V4(_) => "10.0.1.11",
-            IpAddr::V6(_) => "2001:db8:1::11",
-        };
+        let host = host_towards(address);
         let mut speaker = Speaker::new(Seed::new(self.seed).child(&name.0));
         let towards_host =
             PeerConfig { asn: 65011, connect: false, receive: Receive::All, ..peer(host, families) };
@@ -456,7 +478,7 @@ impl World {
         self.next += 1;
         let connection = ConnectionId::Accepted(1_000_000 + self.next);
         self.strangers.insert(connection, true);
-        let remote = SocketAddr::new(from, 50_000);
+        let remote = on_link(from, 50_000);
         self.give(Event::Bgp(BgpEvent::Accepted { connection, local, remote }));
         Some(connection)
     }
@@ -511,6 +533,7 @@ impl World {
             Action::Bgp(action) => self.carry_bytes_of_agent(action),
             Action::BfdWanted { sessions, lease } => self.bfd = (sessions, lease),
             Action::WatchRoutes { .. } => {}
+            Action::Nd(action) => self.links.push(action),
             Action::Listen { address } => self.listening = address,
             Action::Reply { request, reply } => {
                 assert!(self.replies.insert(request, reply).is_none(), "two replies to one request");
@@ -575,14 +598,11 @@ impl World {
                     let failure = Failure::new(FailureKind::Refused, "connection refused");
                     return self.at(DELAY, Arrival::ToAgent(BgpEvent::ConnectFailed { connection, failure }));
                 };
-                let host = match router.address {
-                    IpAddr::V4(_) => ip("10.0.1.11"),
-                    IpAddr::V6(_) => ip("2001:db8:1::11"),
-                };
+                let host = ip(host_towards(router.address));
                 let ConnectionId::Initiated(number) = connection else { panic!("agents initiate") };
                 let theirs = ConnectionId::Accepted(number);
-                let local = SocketAddr::new(host, 40000 + u16::try_from(number % 20000).unwrap());
-                let remote = SocketAddr::new(remote.address, remote.port);
+                let local = on_link(host, 40000 + u16::try_from(number % 20000).unwrap());
+                let remote = on_link(remote.address, remote.port);
                 self.pipes.insert(connection, Pipe { peer: peer.clone(), theirs });
                 self.at(DELAY, Arrival::ToAgent(BgpEvent::Connected { connection, local, remote }));
                 let accepted = BgpEvent::Accepted { connection: theirs, local: remote, remote: local };

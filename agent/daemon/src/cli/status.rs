@@ -254,6 +254,9 @@ fn last_word(peer: &PeerStatus) -> String {
         1 => "; 1 session lost".to_owned(),
         many => format!("; {many} sessions lost"),
     };
+    if let Some(waiting) = &peer.waiting_for {
+        return format!("{waiting}{lost}");
+    }
     match &peer.last_error {
         Some(_) if peer.state == "Established" && peer.sessions_lost == 0 => "-".to_owned(),
         Some(error) => match peer.last_error_for_ms {

@@ -24,7 +24,8 @@ pub(super) struct Connection {
     socket: AsyncFd<Socket>,
     /// The remote end, for people.
     remote: String,
-    peer: IpAddr,
+    /// Its address, and the interface where one was named or the address needs it.
+    peer: (IpAddr, Option<String>),
     connecting: Option<Connecting>,
     unsent: Unsent,
     /// Writing failed with this. What the peer said before it went is still read; then this is how it ended.
@@ -82,7 +83,7 @@ impl Connection {
     pub(super) fn connecting(
         socket: AsyncFd<Socket>,
         remote: String,
-        peer: IpAddr,
+        peer: (IpAddr, Option<String>),
         give_up: Instant,
         suspicion: &'static str,
     ) -> Connection {
@@ -90,13 +91,17 @@ impl Connection {
         Connection { connecting, ..Connection::open(socket, remote, peer) }
     }
 
-    pub(super) fn open(socket: AsyncFd<Socket>, remote: String, peer: IpAddr) -> Connection {
+    pub(super) fn open(
+        socket: AsyncFd<Socket>,
+        remote: String,
+        peer: (IpAddr, Option<String>),
+    ) -> Connection {
         Connection { socket, remote, peer, connecting: None, unsent: Unsent::default(), failure: None }
     }
 
     /// The other end.
-    pub(super) fn peer(&self) -> IpAddr {
-        self.peer
+    pub(super) fn peer(&self) -> &(IpAddr, Option<String>) {
+        &self.peer
     }
 
     /// When to stop waiting for it to stand; `None` if it does.
@@ -306,7 +311,7 @@ fn pending_if_blocked<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
 }
 
 /// Attempts a read whenever tokio thinks it may work; pending (and woken later) while it would block.
-pub(super) fn poll_read<T>(
+pub(crate) fn poll_read<T>(
     socket: &AsyncFd<Socket>,
     context: &mut Context<'_>,
     mut attempt: impl FnMut(&Socket) -> io::Result<T>,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use socket2::Socket;
 
@@ -15,6 +15,34 @@ pub struct Protection {
     pub minimum_ttl: Option<u8>,
     /// Segments are signed with it, unsigned ones are dropped by the kernel.
     pub md5_key: Option<Md5Key>,
+}
+
+/// Whose packets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whose {
+    /// Of who has this address.
+    At(IpAddr),
+    /// Of who is at the other end of this link, with this link-local address or any.
+    OnLink { interface: String, address: Option<Ipv6Addr> },
+}
+
+impl Whose {
+    /// Whether a peer with this address, on this interface, is meant.
+    pub(super) fn is(&self, (peer, link): &(IpAddr, Option<String>)) -> bool {
+        match (self, peer) {
+            (Whose::At(address), peer) => address == peer,
+            (Whose::OnLink { interface, address }, IpAddr::V6(peer)) => {
+                peer.is_unicast_link_local()
+                    && link.as_ref() == Some(interface)
+                    && address.is_none_or(|address| address == *peer)
+            }
+            (Whose::OnLink { .. }, IpAddr::V4(_)) => false,
+        }
+    }
+
+    pub(super) fn names_address(&self) -> bool {
+        !matches!(self, Whose::OnLink { address: None, .. })
+    }
 }
 
 /// A key of TCP MD5. Never shown.

@@ -369,9 +369,9 @@ async fn an_address_in_use_is_named() {
     assert!(failure.text.contains(&taken.to_string()), "{failure}");
 }
 
-fn guarded(key: Option<&[u8]>, minimum_ttl: Option<u8>) -> BTreeMap<IpAddr, Protection> {
+fn guarded(key: Option<&[u8]>, minimum_ttl: Option<u8>) -> BTreeMap<Whose, Protection> {
     let md5_key = key.and_then(Md5Key::new);
-    [(Ipv4Addr::LOCALHOST.into(), Protection { minimum_ttl, md5_key })].into()
+    [(Whose::At(Ipv4Addr::LOCALHOST.into()), Protection { minimum_ttl, md5_key })].into()
 }
 
 /// RFC 2385. The kernel may be built without it.

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod exec;
+pub(crate) mod icmpv6_filter;
 pub(crate) mod pidfd;
 pub(crate) mod readiness;
 pub(crate) mod scheduling;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyvip_bgp::wire::{Family, Notification};
-use anyvip_bgp::{Action, DownReason, Event, PeerConfig, PeerName, PeerState, Receive};
+use anyvip_bgp::{Action, DownReason, Endpoint, Event, PeerConfig, PeerName, PeerState, Receive};
 
 use crate::world::{Routes, World, name, peer, prefix, route};
 
@@ -14,7 +14,8 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn stranger() -> (PeerName, PeerConfig) {
     let mut config = peer(1, 65009);
-    config.remote.address = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+    let address = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+    config.remote = Endpoint { address, interface: None, port: 179 }.into();
     config.connect = false;
     (PeerName::from("c"), config)
 }

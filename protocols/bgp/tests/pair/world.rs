@@ -97,7 +97,7 @@ pub(crate) fn name(of: Who) -> PeerName {
 
 pub(crate) fn peer(remote: Who, asn: u32) -> PeerConfig {
     PeerConfig {
-        remote: Endpoint { address: address(remote), interface: None, port: 179 },
+        remote: Endpoint { address: address(remote), interface: None, port: 179 }.into(),
         asn,
         connect: true,
         hold_time: Some(Duration::from_secs(9)),

@@ -60,7 +60,7 @@ pub(super) fn peer_at(world: &World, host: &Host, router: NodeId) -> Option<Peer
         .bgp
         .peers
         .iter()
-        .find(|(_, peer)| at(peer.remote.address) == Some(router))
+        .find(|(_, peer)| peer.remote.address().and_then(at) == Some(router))
         .map(|(name, _)| name.clone())
 }
 

@@ -29,6 +29,13 @@ pub fn event(event: &Event) -> String {
         Event::Persisted { generation, result } => format!("state {generation} written: {}", done(result)),
         Event::Bgp(heard) => bgp_event(heard),
         Event::Bfd(heard) => format!("bfd: {heard:?}"),
+        Event::Nd(heard) => match heard {
+            anyvip_nd::Event::Received { interface, source, bytes, .. } => {
+                format!("{interface}: {} octets of router discovery from {source}", bytes.len())
+            }
+            anyvip_nd::Event::Done { interface, result } => format!("{interface}: {}", done(result)),
+            other => format!("router discovery: {other:?}"),
+        },
         Event::Operator { request, command } => {
             format!("operator request {}: {}", request.0, ordered(command))
         }
@@ -70,6 +77,12 @@ pub fn action(action: &Action) -> String {
             let lease = lease.map_or_else(String::new, |until| format!(", until {until}"));
             format!("bfd sessions wanted: {wanted}{lease}")
         }
+        Action::Nd(wanted) => match wanted {
+            anyvip_nd::Action::Send { interface, destination, bytes } => {
+                format!("{interface}: send {} octets of router discovery to {destination}", bytes.len())
+            }
+            other => format!("router discovery: {other:?}"),
+        },
         Action::WatchRoutes { interests } => {
             format!("watch routes to {}", list(interests.iter().map(ToString::to_string)))
         }

@@ -235,7 +235,7 @@ impl Router {
             .filter(|(_, neighbour)| !self.down.contains(&neighbour.interface))
             .map(|(name, neighbour)| {
                 let peer = PeerConfig {
-                    remote: Endpoint { address: neighbour.address, interface: None, port: PORT },
+                    remote: Endpoint { address: neighbour.address, interface: None, port: PORT }.into(),
                     asn: neighbour.asn,
                     connect: neighbour.connect,
                     hold_time: config.hold_time,

@@ -61,7 +61,7 @@ impl World {
         for n in agents {
             world.agents.insert(*n, Speaker::new(Seed::new(u64::from(*n))));
             let peer = PeerConfig {
-                remote: Endpoint { address: IpAddr::from([10, 0, *n, 1]), interface: None, port: 179 },
+                remote: Endpoint { address: IpAddr::from([10, 0, *n, 1]), interface: None, port: 179 }.into(),
                 asn: 64_999,
                 connect: true,
                 hold_time: Some(Duration::from_secs(9)),

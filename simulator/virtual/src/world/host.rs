@@ -443,6 +443,8 @@ impl World {
             Action::Bgp(Bgp::Close { connection }) => self.close(node, connection),
             Action::Bgp(fact) => self.breach(node, format!("a fact left the agent: {fact:?}")),
             Action::BfdWanted { sessions, lease } => self.want_bfd(node, sessions, lease),
+            // No cable of this world carries router advertisements: every link of a lab has addresses.
+            Action::Nd(_) => {}
             Action::WatchRoutes { interests } => {
                 if let Some(process) = self.process_mut(node, number) {
                     process.interests = interests;

@@ -25,14 +25,16 @@ impl Validator<'_> {
             );
         }
         let no_defaults = WrittenPeer::default();
-        let mut guarded: BTreeMap<IpAddr, &Place> = BTreeMap::new();
+        let mut guarded: BTreeMap<(IpAddr, Option<&str>), &Place> = BTreeMap::new();
         if let Some(bgp) = file.bgp.value() {
             let defaults = bgp.defaults.value().unwrap_or(&no_defaults);
             for (_, peer) in tables(&bgp.peer) {
                 let address = peer.value.address.or(&defaults.address).given();
                 if let Some((address, BfdWord::On(_))) = address.zip(peer.value.bfd.or(&defaults.bfd).value())
                 {
-                    guarded.insert(address.value.0, &address.place);
+                    let interface = peer.value.interface.or(&defaults.interface).value();
+                    let scope = interface.filter(|_| address.value.is_link_local()).map(|name| name.0.as_str());
+                    guarded.insert((address.value.0, scope), &address.place);
                 }
             }
         }
@@ -55,7 +57,9 @@ impl Validator<'_> {
                 self.push(self.error(&address.place, key, message).related(self.sources, first, "first").help(
                     "one BFD session carries one health: services behind the same router address must be one service",
                 ));
-            } else if let Some(first) = guarded.get(&address.value.0) {
+            } else if let Some(first) =
+                guarded.get(&(address.value.0, interface.filter(|_| address.value.is_link_local())))
+            {
                 let message = format!("{} is a BGP peer with bfd already", address.value.0);
                 self.push(
                     self.error(&address.place, key, message)
@@ -63,9 +67,7 @@ impl Validator<'_> {
                         .help("one BFD session carries one health: remove bfd there, or this static peer"),
                 );
             }
-            let link_local =
-                matches!(address.value.0, IpAddr::V6(address) if address.is_unicast_link_local());
-            if link_local && peer.value.interface.is_absent() {
+            if address.value.is_link_local() && peer.value.interface.is_absent() {
                 let help = "write interface = \"…\", the interface towards the router";
                 let message = "missing for a link-local address";
                 self.push(self.error(&peer.place, format!("{path}.interface"), message).help(help).absent());

@@ -42,6 +42,7 @@ fn check(name: &str, target: &str, state: &str, consecutive: u32, last: LastResu
 
 fn session(name: &str, address: &str, state: &str, told: &[&str], last_error: Option<&str>) -> PeerStatus {
     PeerStatus {
+        waiting_for: None,
         name: name.to_owned(),
         protocol: "bgp".to_owned(),
         address: address.to_owned(),

@@ -1,0 +1,271 @@
+//! Peers without addresses: FRR by interface, BIRD on link-local addresses. No link has a global address of either family.
+
+use anyvip_tests::{
+    Agent, Bird, Fabric, Frr, LONG, Namespace, Need, Service, VIP4, VIP6, agent_config, binaries, met,
+    wait_until,
+};
+use nix::sys::signal::Signal;
+
+const FRR: &[Need] = &[Need::Root, Need::Frr];
+const FRR_BFD: &[Need] = &[Need::Root, Need::Frr, Need::Program("/usr/lib/frr/bfdd")];
+const BIRD: &[Need] = &[Need::Root, Need::Bird];
+
+/// The usual fabric; between router and hosts nothing but link-local addresses.
+fn bare_fabric(hosts: usize) -> Fabric {
+    let fabric = Fabric::new(binaries!(), hosts);
+    for n in 1..=hosts {
+        let (router, host) = (&fabric.router, fabric.host(n));
+        router.ip(&format!("address del 10.1.{n}.1/24 dev h{n}"));
+        router.ip(&format!("address del fd00:1:{n}::1/64 dev h{n}"));
+        host.ip(&format!("address del 10.1.{n}.2/24 dev eth0"));
+        host.ip(&format!("address del fd00:1:{n}::2/64 dev eth0"));
+        point_to(&fabric, n, &link_local(router, &format!("h{n}")));
+        // A router that would take anybody as its default router.
+        router.sysctls(&[(&format!("net/ipv6/conf/h{n}/accept_ra"), "2")]);
+    }
+    fabric
+}
+
+/// The host's way out.
+fn point_to(fabric: &Fabric, n: usize, router: &str) {
+    let host = fabric.host(n);
+    host.ip(&format!("route replace default via inet6 {router} dev eth0"));
+    host.ip(&format!("-6 route replace default via {router} dev eth0"));
+}
+
+#[track_caller]
+fn link_local(namespace: &Namespace, interface: &str) -> String {
+    wait_until(LONG, || {
+        let text = namespace.ip(&format!("-6 -o address show dev {interface} scope link"));
+        let address = text.split_whitespace().find_map(|word| word.strip_suffix("/64"));
+        address.map(str::to_owned).ok_or(text)
+    })
+}
+
+fn config(n: usize, peer: &str) -> String {
+    let own = format!("address = \"10.1.{n}.1\"");
+    let config = agent_config(n);
+    assert!(config.contains(&own));
+    config.replace(&own, peer)
+}
+
+/// Waits until both service addresses lead to exactly these hosts in the router's kernel.
+#[track_caller]
+fn wait_table(fabric: &Fabric, hosts: &[usize]) {
+    wait_until(LONG, || {
+        let all = 1..=fabric.hosts.len();
+        for (family, address) in [("-4", VIP4), ("-6", VIP6)] {
+            let text = fabric.router.ip(&format!("{family} route show {address}"));
+            let there: Vec<usize> = all.clone().filter(|n| text.contains(&format!("dev h{n} "))).collect();
+            if there != hosts {
+                return Err(format!("{address} leads to {there:?}, not {hosts:?}:\n{text}"));
+            }
+        }
+        Ok(())
+    });
+}
+
+fn start(fabric: &Fabric, n: usize, peer: &str) -> (Service, Agent) {
+    (fabric.service(n), fabric.agent_with(n, &config(n, peer)))
+}
+
+/// Two hosts, traffic, a link that goes and comes back, a router whose address changes.
+fn a_life(fabric: &Fabric) {
+    let accept_ra = fabric.host(1).run("cat", &["/proc/sys/net/ipv6/conf/eth0/accept_ra"]);
+    let (_one, first) = start(fabric, 1, "interface = \"eth0\"");
+    let (_two, second) = start(fabric, 2, "interface = \"eth0\"");
+    wait_table(fabric, &[1, 2]);
+    for (n, agent) in [(1, &first), (2, &second)] {
+        let router = link_local(&fabric.router, &format!("h{n}"));
+        agent.wait_status("the router's address", |status| {
+            status["peers"][0]["address"] == format!("{router}%eth0")
+                && status["peers"][0]["waiting_for"].is_null()
+        });
+    }
+    for address in [VIP4, VIP6] {
+        let mut answered: Vec<String> =
+            (0..64).filter_map(|_| fabric.answer(&fabric.client, address)).collect();
+        assert_eq!(answered.len(), 64, "every client of {address} is answered");
+        answered.sort();
+        answered.dedup();
+        assert_eq!(answered, ["h1", "h2"], "{address}");
+    }
+    // The link goes, and comes back.
+    fabric.router.ip("link set h1 down");
+    wait_table(fabric, &[2]);
+    first.wait_status("no carrier", |status| status["peers"][0]["waiting_for"] == "eth0 has no carrier");
+    fabric.router.ip("link set h1 up");
+    wait_table(fabric, &[1, 2]);
+    // The router gets another address there; the session with the former one ends.
+    let former = link_local(&fabric.router, "h1");
+    fabric.router.ip("-6 address add fe80::99/64 dev h1 nodad");
+    fabric.router.ip(&format!("-6 address del {former}/64 dev h1"));
+    point_to(fabric, 1, "fe80::99");
+    first.wait_status("the new address", |status| {
+        status["peers"][0]["address"] == "fe80::99%eth0" && status["peers"][0]["state"] == "Established"
+    });
+    wait_table(fabric, &[1, 2]);
+    let events = first.run("events", &[]);
+    assert!(events.contains("it advertises itself there"), "{events}");
+    // Nobody has become anybody's default router, and the host listens to advertisements as before.
+    let default = fabric.router.ip("-6 route show default");
+    assert!(!default.contains("proto ra"), "{default}");
+    assert_eq!(fabric.host(1).run("cat", &["/proc/sys/net/ipv6/conf/eth0/accept_ra"]), accept_ra);
+}
+
+#[test]
+fn frr_by_interface_serves_hosts_without_addresses() {
+    if met(FRR) {
+        let fabric = bare_fabric(2);
+        let _frr = Frr::start_unnumbered(&fabric.lab, &fabric.router, 2, false);
+        a_life(&fabric);
+    }
+}
+
+/// FRR starts after the agent, and again: it learns the host from the next advertisement.
+#[test]
+fn frr_that_starts_later_or_again_finds_the_host() {
+    if !met(FRR) {
+        return;
+    }
+    let fabric = bare_fabric(1);
+    let (_service, agent) = start(&fabric, 1, "interface = \"eth0\"");
+    agent.wait_status("nobody there", |status| {
+        status["peers"][0]["waiting_for"] == "no router has been heard on eth0"
+    });
+    let text = agent.run("status", &[]);
+    assert!(text.contains("no router has been heard on eth0"), "{text}");
+    let text = agent.run("explain", &["web"]);
+    assert!(text.contains("neighbor IF interface"), "{text}");
+    for _ in 0..2 {
+        let mut frr = Frr::start_unnumbered(&fabric.lab, &fabric.router, 1, false);
+        wait_table(&fabric, &[1]);
+        frr.stop();
+        wait_table(&fabric, &[]);
+    }
+}
+
+/// RFC 5881 over link-local addresses.
+#[test]
+fn bfd_with_frr_follows_the_link_local_address() {
+    if !met(FRR_BFD) {
+        return;
+    }
+    let fabric = bare_fabric(1);
+    let mut frr = Frr::start_unnumbered(&fabric.lab, &fabric.router, 1, true);
+    let (_service, agent) =
+        start(&fabric, 1, "interface = \"eth0\"\nbfd = { interval = \"50ms\", strict = true }");
+    wait_table(&fabric, &[1]);
+    let fast = |status: &serde_json::Value| {
+        let bfd = &status["peers"][0]["bfd"];
+        bfd["state"] == "Up" && bfd["detection_us"] == 150_000
+    };
+    agent.wait_status("fast BFD", fast);
+    frr.bfdd().signal(Signal::SIGSTOP);
+    wait_until(LONG, || {
+        let events = agent.run("events", &[]);
+        let told = events.contains("BFD with tor is Down") && events.contains("BFD Down");
+        if told { Ok(()) } else { Err(events) }
+    });
+    frr.bfdd().signal(Signal::SIGCONT);
+    agent.wait_status("fast BFD again", fast);
+    wait_table(&fabric, &[1]);
+}
+
+const BIRD_BASE: &str = r#"
+router id 10.9.0.1;
+log stderr all;
+debug protocols { states, events };
+protocol device { scan time 1; }
+protocol direct { ipv4; ipv6; interface "*"; }
+protocol kernel k4 { scan time 60; merge paths on limit 16; ipv4 { import none; export where source = RTS_BGP; }; }
+protocol kernel k6 { scan time 60; merge paths on limit 16; ipv6 { import none; export where source = RTS_BGP; }; }
+template bgp hosts {
+  local as 65000;
+  hold time 9; keepalive time 3;
+  connect delay time 1; connect retry time 1;
+  error wait time 1, 2; error forget time 5;
+  ipv4 { import all; export none; extended next hop on; };
+  ipv6 { import all; export none; };
+}
+"#;
+
+fn waiting_bird(n: usize) -> String {
+    format!(
+        "protocol bgp h{n} from hosts {{ neighbor range fe80::/10 external; passive on; interface \"h{n}\"; \
+         dynamic name \"h{n}_\"; }}\n"
+    )
+}
+
+const RADV: &str =
+    "protocol radv { interface \"h*\" { min ra interval 3; max ra interval 4; default lifetime 0; }; }\n";
+
+#[test]
+fn bird_that_advertises_itself_serves_hosts_without_addresses() {
+    if met(BIRD) {
+        let fabric = bare_fabric(2);
+        let config = format!("{BIRD_BASE}{RADV}{}{}", waiting_bird(1), waiting_bird(2));
+        let _bird = Bird::with(&fabric.lab, &fabric.router, &config);
+        a_life(&fabric);
+    }
+}
+
+#[test]
+fn bird_that_calls_a_link_local_address_is_known_by_its_call() {
+    if !met(BIRD) {
+        return;
+    }
+    let fabric = bare_fabric(2);
+    let call = |n: usize| {
+        let host = link_local(fabric.host(n), "eth0");
+        format!("protocol bgp h{n} from hosts {{ neighbor {host}%h{n} as {}; }}\n", 65000 + n)
+    };
+    let _bird = Bird::with(&fabric.lab, &fabric.router, &format!("{BIRD_BASE}{}{}", call(1), call(2)));
+    let agents: Vec<(Service, Agent)> = (1..=2)
+        .map(|n| {
+            let config =
+                config(n, "interface = \"eth0\"").replace("[bgp]\n", "[bgp]\nlisten = \"[::]:179\"\n");
+            (fabric.service(n), fabric.agent_with(n, &config))
+        })
+        .collect();
+    wait_table(&fabric, &[1, 2]);
+    let events = agents[0].1.run("events", &[]);
+    assert!(events.contains("it connected from there"), "{events}");
+}
+
+/// Two routers with one link-local address each, the same on both links; TCP MD5 and GTSM with addresses that are known by link.
+#[test]
+fn one_host_between_two_routers_of_the_same_link_local_address() {
+    if !met(BIRD) {
+        return;
+    }
+    let fabric = bare_fabric(1);
+    let (router, host) = (&fabric.router, fabric.host(1));
+    fabric.lab.wire(router, "h2", host, "eth1");
+    for link in ["h1", "h2"] {
+        let former = link_local(router, link);
+        router.ip(&format!("-6 address add fe80::1/64 dev {link} nodad"));
+        router.ip(&format!("-6 address del {former}/64 dev {link}"));
+    }
+    let secured = |n: usize| {
+        waiting_bird(n).replace("passive on;", "passive on; password \"s3cret\"; ttl security on;")
+    };
+    let _bird = Bird::with(&fabric.lab, router, &format!("{BIRD_BASE}{RADV}{}{}", secured(1), secured(2)));
+    let key = fabric.lab.scratch().write("key", "s3cret\n");
+    let guarded = format!("password_file = \"{}\"\nttl_security = 1", key.display());
+    let peers = format!(
+        "interface = \"eth0\"\n{guarded}\nasn = 65000\n[bgp.peer.tor2]\naddress = \"fe80::1\"\ninterface = \"eth1\"\n{guarded}"
+    );
+    let _service = fabric.service(1);
+    let agent = fabric.agent_with(1, &config(1, &peers));
+    let status = agent.wait_status("both sessions", |status| {
+        let up = |n: usize| status["peers"][n]["state"] == "Established";
+        up(0) && up(1)
+    });
+    assert_eq!(status["peers"][0]["address"], "fe80::1%eth0");
+    assert_eq!(status["peers"][1]["address"], "fe80::1%eth1");
+    wait_until(LONG, || {
+        let text = router.ip(&format!("route show {VIP4}"));
+        if text.contains("dev h1 ") && text.contains("dev h2 ") { Ok(()) } else { Err(text) }
+    });
+}
