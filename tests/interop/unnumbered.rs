@@ -29,7 +29,7 @@ fn bare_fabric(hosts: usize) -> Fabric {
 /// The host's way out.
 fn point_to(fabric: &Fabric, n: usize, router: &str) {
     let host = fabric.host(n);
-    host.ip(&format!("route replace default via inet6 {router} dev eth0"));
+    host.ip(&format!("-4 route replace default via inet6 {router} dev eth0"));
     host.ip(&format!("-6 route replace default via {router} dev eth0"));
 }
 
@@ -69,7 +69,7 @@ fn start(fabric: &Fabric, n: usize, peer: &str) -> (Service, Agent) {
     (fabric.service(n), fabric.agent_with(n, &config(n, peer)))
 }
 
-/// Two hosts, traffic, a link that goes and comes back, a router whose address changes.
+/// Two hosts, traffic, a router whose address changes.
 fn a_life(fabric: &Fabric) {
     let accept_ra = fabric.host(1).run("cat", &["/proc/sys/net/ipv6/conf/eth0/accept_ra"]);
     let (_one, first) = start(fabric, 1, "interface = \"eth0\"");
@@ -90,12 +90,6 @@ fn a_life(fabric: &Fabric) {
         answered.dedup();
         assert_eq!(answered, ["h1", "h2"], "{address}");
     }
-    // The link goes, and comes back.
-    fabric.router.ip("link set h1 down");
-    wait_table(fabric, &[2]);
-    first.wait_status("no carrier", |status| status["peers"][0]["waiting_for"] == "eth0 has no carrier");
-    fabric.router.ip("link set h1 up");
-    wait_table(fabric, &[1, 2]);
     // The router gets another address there; the session with the former one ends.
     let former = link_local(&fabric.router, "h1");
     fabric.router.ip("-6 address add fe80::99/64 dev h1 nodad");
@@ -122,6 +116,16 @@ fn frr_by_interface_serves_hosts_without_addresses() {
     }
 }
 
+/// The host's link goes, and comes back.
+fn bounce(fabric: &Fabric, agent: &Agent) {
+    fabric.host(1).ip("link set eth0 down");
+    wait_table(fabric, &[]);
+    agent.wait_status("down", |status| status["peers"][0]["waiting_for"] == "eth0 is down");
+    fabric.host(1).ip("link set eth0 up");
+    point_to(fabric, 1, &link_local(&fabric.router, "h1"));
+    wait_table(fabric, &[1]);
+}
+
 /// FRR starts after the agent, and again: it learns the host from the next advertisement.
 #[test]
 fn frr_that_starts_later_or_again_finds_the_host() {
@@ -136,10 +140,11 @@ fn frr_that_starts_later_or_again_finds_the_host() {
     let text = agent.run("status", &[]);
     assert!(text.contains("no router has been heard on eth0"), "{text}");
     let text = agent.run("explain", &["web"]);
-    assert!(text.contains("neighbor IF interface"), "{text}");
+    assert!(text.contains("let the router advertise itself there"), "{text}");
     for _ in 0..2 {
         let mut frr = Frr::start_unnumbered(&fabric.lab, &fabric.router, 1, false);
         wait_table(&fabric, &[1]);
+        bounce(&fabric, &agent);
         frr.stop();
         wait_table(&fabric, &[]);
     }
@@ -207,6 +212,22 @@ fn bird_that_advertises_itself_serves_hosts_without_addresses() {
         let config = format!("{BIRD_BASE}{RADV}{}{}", waiting_bird(1), waiting_bird(2));
         let _bird = Bird::with(&fabric.lab, &fabric.router, &config);
         a_life(&fabric);
+    }
+}
+
+#[test]
+fn a_cable_that_is_pulled_and_put_back_ends_and_begins_the_session() {
+    if met(BIRD) {
+        let fabric = bare_fabric(1);
+        let _bird = Bird::with(&fabric.lab, &fabric.router, &format!("{BIRD_BASE}{RADV}{}", waiting_bird(1)));
+        let (_service, agent) = start(&fabric, 1, "interface = \"eth0\"");
+        wait_table(&fabric, &[1]);
+        fabric.router.ip("link set h1 down");
+        wait_table(&fabric, &[]);
+        agent.wait_status("no carrier", |status| status["peers"][0]["waiting_for"] == "eth0 has no carrier");
+        fabric.router.ip("link set h1 up");
+        wait_table(&fabric, &[1]);
+        bounce(&fabric, &agent);
     }
 }
 
