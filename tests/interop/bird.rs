@@ -59,7 +59,24 @@ template bgp hosts {{
     if manner.tells == Tells::Default {
         text += "protocol static d4 { ipv4; route 0.0.0.0/0 unreachable; }\nprotocol static d6 { ipv6; route ::/0 unreachable; }\n";
     }
+    if manner.links > 0 && !manner.calls {
+        text += "protocol radv { interface \"h*\" { min ra interval 3; max ra interval 4; default lifetime 0; }; }\n";
+    }
+    for n in 1..=manner.links {
+        text += &match manner.calls {
+            true => format!(
+                "protocol bgp h{n} from hosts {{ neighbor fe80::{n}:2%h{n} as {}; connect delay time 1; \
+                 connect retry time 1; }}\n",
+                65000 + n
+            ),
+            false => format!(
+                "protocol bgp h{n} from hosts {{ neighbor range fe80::/10 {side}; interface \"h{n}\"; \
+                 dynamic name \"h{n}_\"; }}\n"
+            ),
+        };
+    }
     text += &match manner.calls {
+        _ if manner.links > 0 => String::new(),
         true => "protocol bgp h1 from hosts { neighbor 10.1.1.2 as 65001; connect delay time 1; connect retry time 1; }\n"
             .to_owned(),
         false => format!(

@@ -1,7 +1,7 @@
 //! Every feature of the matrix: its row of `docs/interop.md`, and the story that shows it with any router.
 
 use crate::router::Router;
-use crate::{bfd, heard, policy, protection, stories};
+use crate::{bfd, heard, policy, protection, stories, unnumbered};
 
 macro_rules! features {
     ( $( $part:literal { $( $name:ident $row:literal => $module:ident :: $story:ident ; )* } )* ) => {
@@ -62,6 +62,13 @@ features! {
         ShutdownSaid "words of a shutdown, said by us (RFC 9003)" => policy::words_of_a_shutdown_are_shown_by_the_router;
         ShutdownHeard "words of a shutdown, said by the router" => policy::words_of_a_routers_shutdown_are_shown;
         PrefixLimit "the router's prefix limit is named (RFC 4486)" => policy::a_prefix_limit_of_the_router_is_named;
+    }
+    "Peers without addresses" {
+        Unnumbered "peer by interface (`interface`): both families over a link-local session, found by router advertisements" => unnumbered::hosts_without_addresses_are_served;
+        UnnumberedAgain "the router starts later, and again; the link goes and comes back" => unnumbered::a_router_that_starts_later_or_again_finds_the_host;
+        UnnumberedCall "the router calls a link-local address (`listen`)" => unnumbered::a_router_that_calls_a_link_local_address_is_known_by_its_call;
+        UnnumberedGuarded "two links, one link-local address on both; TCP MD5 and GTSM" => unnumbered::two_links_to_the_same_link_local_address_are_told_apart;
+        UnnumberedBfd "BFD over link-local addresses (RFC 5881)" => unnumbered::bfd_follows_the_link_local_address;
     }
     "Protection" {
         Md5 "TCP MD5; a key changes, other sessions stay (RFC 2385)" => protection::a_key_of_tcp_md5_guards_the_session;

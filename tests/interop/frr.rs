@@ -27,7 +27,12 @@ fn config(manner: &Manner) -> String {
     if manner.bfd == Bfd::Guard {
         line("neighbor HOSTS bfd profile fast".to_owned());
     }
-    if manner.calls {
+    if manner.links > 0 {
+        line("neighbor HOSTS timers connect 1".to_owned());
+        for n in 1..=manner.links {
+            line(format!("neighbor h{n} interface peer-group HOSTS"));
+        }
+    } else if manner.calls {
         line("neighbor 10.1.1.2 peer-group HOSTS".to_owned());
         line("neighbor HOSTS timers connect 1".to_owned());
     } else {
@@ -120,6 +125,7 @@ impl Router for Frr {
         match feature {
             Feature::BfdAuthentication => Some("has no BFD authentication"),
             Feature::StaticRoute => Some("8.4 has no static route with BFD"),
+            Feature::UnnumberedCall => Some("calls by interface only, and advertises itself before"),
             _ => None,
         }
     }

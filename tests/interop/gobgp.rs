@@ -90,9 +90,17 @@ impl Router for Gobgp {
             Feature::RouteRefresh => Some("keeps what it heard and never asks again"),
             Feature::CollisionSmaller | Feature::CollisionGreater => Some("never holds two connections"),
             Feature::HostName => Some("shows no names of hosts"),
-            Feature::BfdSessions | Feature::BfdGuard | Feature::BfdAuthentication | Feature::StaticRoute => {
-                Some("has no BFD")
+            Feature::Unnumbered
+            | Feature::UnnumberedAgain
+            | Feature::UnnumberedCall
+            | Feature::UnnumberedGuarded => {
+                Some("was not made to peer by interface: it writes no routes into the kernel")
             }
+            Feature::UnnumberedBfd
+            | Feature::BfdSessions
+            | Feature::BfdGuard
+            | Feature::BfdAuthentication
+            | Feature::StaticRoute => Some("has no BFD"),
             _ => None,
         }
     }

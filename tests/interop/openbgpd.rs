@@ -68,9 +68,15 @@ impl Router for Openbgpd {
             Feature::Weights => Some("drops link bandwidth, which is not transitive"),
             Feature::CollisionSmaller | Feature::CollisionGreater => Some("never holds two connections"),
             Feature::HostName => Some("shows no names of hosts"),
-            Feature::BfdSessions | Feature::BfdGuard | Feature::BfdAuthentication | Feature::StaticRoute => {
-                Some("has no BFD")
-            }
+            Feature::Unnumbered
+            | Feature::UnnumberedAgain
+            | Feature::UnnumberedCall
+            | Feature::UnnumberedGuarded => Some("takes no IPv6 next hop for IPv4"),
+            Feature::UnnumberedBfd
+            | Feature::BfdSessions
+            | Feature::BfdGuard
+            | Feature::BfdAuthentication
+            | Feature::StaticRoute => Some("has no BFD"),
             _ => None,
         }
     }

@@ -70,6 +70,8 @@ pub(crate) trait Router: Sized + 'static {
 pub(crate) struct Manner {
     /// It calls host 1 each second and takes its calls too.
     pub(crate) calls: bool,
+    /// Its sessions are with the other ends of its first so many links `hN`, over link-local addresses.
+    pub(crate) links: usize,
     /// It takes IPv4 routes with an IPv6 next hop (RFC 8950).
     pub(crate) extended_next_hop: bool,
     /// TCP MD5.
@@ -118,6 +120,7 @@ impl Default for Manner {
     fn default() -> Manner {
         Manner {
             calls: false,
+            links: 0,
             extended_next_hop: false,
             key: None,
             ttl_security: false,

@@ -1,14 +1,14 @@
-//! Peers without addresses: FRR by interface, BIRD on link-local addresses. No link has a global address of either family.
+//! Peers without addresses: no link between router and hosts has a global address of either family.
 
-use anyvip_tests::{
-    Agent, Bird, Fabric, Frr, LONG, Namespace, Need, Service, VIP4, VIP6, agent_config, binaries, met,
-    wait_until,
-};
+use anyvip_tests::{Agent, Fabric, LONG, Namespace, Service, VIP4, VIP6, agent_config, binaries, wait_until};
 use nix::sys::signal::Signal;
 
-const FRR: &[Need] = &[Need::Root, Need::Frr];
-const FRR_BFD: &[Need] = &[Need::Root, Need::Frr, Need::Program("/usr/lib/frr/bfdd")];
-const BIRD: &[Need] = &[Need::Root, Need::Bird];
+use crate::router::{Bfd, Manner, Router};
+
+/// Sessions by link with the first so many hosts.
+fn by_link(links: usize) -> Manner {
+    Manner { links, extended_next_hop: true, ..Manner::default() }
+}
 
 /// The usual fabric; between router and hosts nothing but link-local addresses.
 fn bare_fabric(hosts: usize) -> Fabric {
@@ -42,6 +42,13 @@ fn link_local(namespace: &Namespace, interface: &str) -> String {
     })
 }
 
+/// Another link-local address instead of the one that is there.
+fn rename(namespace: &Namespace, interface: &str, address: &str) {
+    let former = link_local(namespace, interface);
+    namespace.ip(&format!("-6 address add {address}/64 dev {interface} nodad"));
+    namespace.ip(&format!("-6 address del {former}/64 dev {interface}"));
+}
+
 fn config(n: usize, peer: &str) -> String {
     let own = format!("address = \"10.1.{n}.1\"");
     let config = agent_config(n);
@@ -70,7 +77,9 @@ fn start(fabric: &Fabric, n: usize, peer: &str) -> (Service, Agent) {
 }
 
 /// Two hosts, traffic, a router whose address changes.
-fn a_life(fabric: &Fabric) {
+pub(crate) fn hosts_without_addresses_are_served<R: Router>() {
+    let fabric = &bare_fabric(2);
+    let _router = R::start(&fabric.lab, &fabric.router, &by_link(2));
     let accept_ra = fabric.host(1).run("cat", &["/proc/sys/net/ipv6/conf/eth0/accept_ra"]);
     let (_one, first) = start(fabric, 1, "interface = \"eth0\"");
     let (_two, second) = start(fabric, 2, "interface = \"eth0\"");
@@ -91,9 +100,7 @@ fn a_life(fabric: &Fabric) {
         assert_eq!(answered, ["h1", "h2"], "{address}");
     }
     // The router gets another address there; the session with the former one ends.
-    let former = link_local(&fabric.router, "h1");
-    fabric.router.ip("-6 address add fe80::99/64 dev h1 nodad");
-    fabric.router.ip(&format!("-6 address del {former}/64 dev h1"));
+    rename(&fabric.router, "h1", "fe80::99");
     point_to(fabric, 1, "fe80::99");
     first.wait_status("the new address", |status| {
         status["peers"][0]["address"] == "fe80::99%eth0" && status["peers"][0]["state"] == "Established"
@@ -107,15 +114,6 @@ fn a_life(fabric: &Fabric) {
     assert_eq!(fabric.host(1).run("cat", &["/proc/sys/net/ipv6/conf/eth0/accept_ra"]), accept_ra);
 }
 
-#[test]
-fn frr_by_interface_serves_hosts_without_addresses() {
-    if met(FRR) {
-        let fabric = bare_fabric(2);
-        let _frr = Frr::start_unnumbered(&fabric.lab, &fabric.router, 2, false);
-        a_life(&fabric);
-    }
-}
-
 /// The host's link goes, and comes back.
 fn bounce(fabric: &Fabric, agent: &Agent) {
     fabric.host(1).ip("link set eth0 down");
@@ -126,12 +124,8 @@ fn bounce(fabric: &Fabric, agent: &Agent) {
     wait_table(fabric, &[1]);
 }
 
-/// FRR starts after the agent, and again: it learns the host from the next advertisement.
-#[test]
-fn frr_that_starts_later_or_again_finds_the_host() {
-    if !met(FRR) {
-        return;
-    }
+/// The router starts after the agent, and again: it learns the host from the next advertisement.
+pub(crate) fn a_router_that_starts_later_or_again_finds_the_host<R: Router>() {
     let fabric = bare_fabric(1);
     let (_service, agent) = start(&fabric, 1, "interface = \"eth0\"");
     agent.wait_status("nobody there", |status| {
@@ -142,22 +136,18 @@ fn frr_that_starts_later_or_again_finds_the_host() {
     let text = agent.run("explain", &["web"]);
     assert!(text.contains("let the router advertise itself there"), "{text}");
     for _ in 0..2 {
-        let mut frr = Frr::start_unnumbered(&fabric.lab, &fabric.router, 1, false);
+        let mut router = R::start(&fabric.lab, &fabric.router, &by_link(1));
         wait_table(&fabric, &[1]);
         bounce(&fabric, &agent);
-        frr.stop();
+        router.stop();
         wait_table(&fabric, &[]);
     }
 }
 
 /// RFC 5881 over link-local addresses.
-#[test]
-fn bfd_with_frr_follows_the_link_local_address() {
-    if !met(FRR_BFD) {
-        return;
-    }
+pub(crate) fn bfd_follows_the_link_local_address<R: Router>() {
     let fabric = bare_fabric(1);
-    let mut frr = Frr::start_unnumbered(&fabric.lab, &fabric.router, 1, true);
+    let mut router = R::start(&fabric.lab, &fabric.router, &Manner { bfd: Bfd::Guard, ..by_link(1) });
     let (_service, agent) =
         start(&fabric, 1, "interface = \"eth0\"\nbfd = { interval = \"50ms\", strict = true }");
     wait_table(&fabric, &[1]);
@@ -166,82 +156,23 @@ fn bfd_with_frr_follows_the_link_local_address() {
         bfd["state"] == "Up" && bfd["detection_us"] == 150_000
     };
     agent.wait_status("fast BFD", fast);
-    frr.bfdd().signal(Signal::SIGSTOP);
+    router.freeze(Signal::SIGSTOP);
     wait_until(LONG, || {
         let events = agent.run("events", &[]);
         let told = events.contains("BFD with tor is Down") && events.contains("BFD Down");
         if told { Ok(()) } else { Err(events) }
     });
-    frr.bfdd().signal(Signal::SIGCONT);
+    router.freeze(Signal::SIGCONT);
     agent.wait_status("fast BFD again", fast);
     wait_table(&fabric, &[1]);
 }
 
-const BIRD_BASE: &str = r#"
-router id 10.9.0.1;
-log stderr all;
-debug protocols { states, events };
-protocol device { scan time 1; }
-protocol direct { ipv4; ipv6; interface "*"; }
-protocol kernel k4 { scan time 60; merge paths on limit 16; ipv4 { import none; export where source = RTS_BGP; }; }
-protocol kernel k6 { scan time 60; merge paths on limit 16; ipv6 { import none; export where source = RTS_BGP; }; }
-template bgp hosts {
-  local as 65000;
-  hold time 9; keepalive time 3;
-  connect delay time 1; connect retry time 1;
-  error wait time 1, 2; error forget time 5;
-  ipv4 { import all; export none; extended next hop on; };
-  ipv6 { import all; export none; };
-}
-"#;
-
-fn waiting_bird(n: usize) -> String {
-    format!(
-        "protocol bgp h{n} from hosts {{ neighbor range fe80::/10 external; passive on; interface \"h{n}\"; \
-         dynamic name \"h{n}_\"; }}\n"
-    )
-}
-
-const RADV: &str =
-    "protocol radv { interface \"h*\" { min ra interval 3; max ra interval 4; default lifetime 0; }; }\n";
-
-#[test]
-fn bird_that_advertises_itself_serves_hosts_without_addresses() {
-    if met(BIRD) {
-        let fabric = bare_fabric(2);
-        let config = format!("{BIRD_BASE}{RADV}{}{}", waiting_bird(1), waiting_bird(2));
-        let _bird = Bird::with(&fabric.lab, &fabric.router, &config);
-        a_life(&fabric);
-    }
-}
-
-#[test]
-fn a_cable_that_is_pulled_and_put_back_ends_and_begins_the_session() {
-    if met(BIRD) {
-        let fabric = bare_fabric(1);
-        let _bird = Bird::with(&fabric.lab, &fabric.router, &format!("{BIRD_BASE}{RADV}{}", waiting_bird(1)));
-        let (_service, agent) = start(&fabric, 1, "interface = \"eth0\"");
-        wait_table(&fabric, &[1]);
-        fabric.router.ip("link set h1 down");
-        wait_table(&fabric, &[]);
-        agent.wait_status("no carrier", |status| status["peers"][0]["waiting_for"] == "eth0 has no carrier");
-        fabric.router.ip("link set h1 up");
-        wait_table(&fabric, &[1]);
-        bounce(&fabric, &agent);
-    }
-}
-
-#[test]
-fn bird_that_calls_a_link_local_address_is_known_by_its_call() {
-    if !met(BIRD) {
-        return;
-    }
+pub(crate) fn a_router_that_calls_a_link_local_address_is_known_by_its_call<R: Router>() {
     let fabric = bare_fabric(2);
-    let call = |n: usize| {
-        let host = link_local(fabric.host(n), "eth0");
-        format!("protocol bgp h{n} from hosts {{ neighbor {host}%h{n} as {}; }}\n", 65000 + n)
-    };
-    let _bird = Bird::with(&fabric.lab, &fabric.router, &format!("{BIRD_BASE}{}{}", call(1), call(2)));
+    for n in 1..=2 {
+        rename(fabric.host(n), "eth0", &format!("fe80::{n}:2"));
+    }
+    let _router = R::start(&fabric.lab, &fabric.router, &Manner { calls: true, ..by_link(2) });
     let agents: Vec<(Service, Agent)> = (1..=2)
         .map(|n| {
             let config =
@@ -254,28 +185,22 @@ fn bird_that_calls_a_link_local_address_is_known_by_its_call() {
     assert!(events.contains("it connected from there"), "{events}");
 }
 
-/// Two routers with one link-local address each, the same on both links; TCP MD5 and GTSM with addresses that are known by link.
-#[test]
-fn one_host_between_two_routers_of_the_same_link_local_address() {
-    if !met(BIRD) {
-        return;
-    }
+/// One peer is found by its advertisement, the other one's address is written; both have the same.
+pub(crate) fn two_links_to_the_same_link_local_address_are_told_apart<R: Router>() {
     let fabric = bare_fabric(1);
     let (router, host) = (&fabric.router, fabric.host(1));
     fabric.lab.wire(router, "h2", host, "eth1");
     for link in ["h1", "h2"] {
-        let former = link_local(router, link);
-        router.ip(&format!("-6 address add fe80::1/64 dev {link} nodad"));
-        router.ip(&format!("-6 address del {former}/64 dev {link}"));
+        rename(router, link, "fe80::1");
     }
-    let secured = |n: usize| {
-        waiting_bird(n).replace("passive on;", "passive on; password \"s3cret\"; ttl security on;")
-    };
-    let _bird = Bird::with(&fabric.lab, router, &format!("{BIRD_BASE}{RADV}{}{}", secured(1), secured(2)));
+    let manner = Manner { key: Some("s3cret"), ttl_security: true, ..by_link(2) };
+    let _router = R::start(&fabric.lab, router, &manner);
     let key = fabric.lab.scratch().write("key", "s3cret\n");
     let guarded = format!("password_file = \"{}\"\nttl_security = 1", key.display());
     let peers = format!(
-        "interface = \"eth0\"\n{guarded}\nasn = 65000\n[bgp.peer.tor2]\naddress = \"fe80::1\"\ninterface = \"eth1\"\n{guarded}"
+        "interface = \"eth0\"\n{guarded}\nasn = 65000\n[bgp.peer.tor2]\naddress = \"fe80::1\"\n\
+         interface = \"{second}\"\n{guarded}",
+        second = "eth1"
     );
     let _service = fabric.service(1);
     let agent = fabric.agent_with(1, &config(1, &peers));

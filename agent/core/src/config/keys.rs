@@ -187,7 +187,7 @@ section! {
     WrittenPeer "[bgp.peer.NAME]" {
         address: PeerAddress, ResetSession, "required without `interface`", "Address of the peer.";
         interface: InterfaceName, ResetSession, "none",
-            "Without `address`: the peer is the router at the other end of this link (unnumbered), whichever link-local address it has. With `address`: the session leaves and enters by this interface alone; needed for a link-local address.";
+            "Without `address`: the peer is the router at the other end of this link (unnumbered), whichever link-local address it has. With `address`: we call the peer through this interface alone; needed for a link-local address.";
         asn: Asn, ResetSession, "required", "AS number of the peer; equal to ours makes the session internal.";
         port: Int<1, 65535>, ResetSession, "179", "TCP port of the peer.";
         hold_time: HoldTime, ResetSession, "\"9s\"",
