@@ -168,7 +168,8 @@ impl Agent {
         let peers = &self.config.bgp.peers;
         let wanted: BTreeMap<InterfaceName, Link> = peers
             .values()
-            .filter_map(unnumbered)
+            // FRR knows a host by its advertisements alone, also one that knows FRR's address.
+            .filter_map(|peer| Some(link_of(peer)?.0))
             .filter_map(|interface| {
                 let (index, _) = self.view.as_ref()?.links.iter().find(|(_, link)| link.name == interface)?;
                 let unready = Link { index: *index, link_local: None };

@@ -253,7 +253,8 @@ fn a_configured_link_local_address_needs_no_advertisement() {
     let mut world = started(config);
     world.until("told", secs(10), |w| w.hears("tor1", VIP));
     assert_eq!(peer_of(&world).address, "fe80::1%eth0");
-    assert_eq!(world.links, [], "nothing is advertised");
+    let sent = world.links.iter().any(|action| matches!(action, NdAction::Send { .. }));
+    assert!(sent, "but the router may need one of ours");
 }
 
 #[test]
