@@ -7,7 +7,7 @@ use super::diagnostic::{At, Diagnostic, Place, Source, did_you_mean, error};
 use super::document::join;
 use super::keys::{WrittenBgp, WrittenFile, WrittenPeer, WrittenService};
 use super::read::{Leaf, Written};
-use super::words::CheckWords;
+use super::words::{BfdWord, CheckWords};
 
 mod announce;
 mod bfd;

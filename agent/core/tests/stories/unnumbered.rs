@@ -260,7 +260,13 @@ fn a_configured_link_local_address_needs_no_advertisement() {
 #[test]
 fn bfd_follows_the_neighbour() {
     let mut config = unnumbered();
-    let bfd = Bfd { interval: Duration::from_millis(300), multiplier: 3, strict: false, min_ttl: None };
+    let bfd = Bfd {
+        interval: Duration::from_millis(300),
+        multiplier: 3,
+        strict: false,
+        min_ttl: None,
+        authentication: None,
+    };
     config.bgp.bfd.insert("tor1".into(), bfd);
     let mut world = started(config);
     world.run(secs(2));

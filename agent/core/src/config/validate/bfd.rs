@@ -33,7 +33,8 @@ impl Validator<'_> {
                 if let Some((address, BfdWord::On(_))) = address.zip(peer.value.bfd.or(&defaults.bfd).value())
                 {
                     let interface = peer.value.interface.or(&defaults.interface).value();
-                    let scope = interface.filter(|_| address.value.is_link_local()).map(|name| name.0.as_str());
+                    let scope =
+                        interface.filter(|_| address.value.is_link_local()).map(|name| name.0.as_str());
                     guarded.insert((address.value.0, scope), &address.place);
                 }
             }
