@@ -100,7 +100,7 @@ impl Links {
             let Some(socket) = &link.socket else { continue };
             match poll_read(socket, context, receive) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(Some((source, hop_limit, bytes)))) => {
+                Poll::Ready(Ok(Some(Heard { source, hop_limit, bytes }))) => {
                     self.outcomes.push(Event::Received { interface: name.clone(), source, hop_limit, bytes });
                 }
                 // Nothing that could be told from whom it is.
@@ -144,8 +144,14 @@ fn raw_socket(name: &InterfaceName, index: u32) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// One message: who sent it, with which hop limit.
-fn receive(socket: &Socket) -> io::Result<Option<(Ipv6Addr, Option<u8>, Vec<u8>)>> {
+/// One message.
+struct Heard {
+    source: Ipv6Addr,
+    hop_limit: Option<u8>,
+    bytes: Vec<u8>,
+}
+
+fn receive(socket: &Socket) -> io::Result<Option<Heard>> {
     let mut buffer = vec![0; LONGEST];
     let mut control = nix::cmsg_space!(libc::c_int);
     let mut space = [IoSliceMut::new(&mut buffer)];
@@ -166,5 +172,5 @@ fn receive(socket: &Socket) -> io::Result<Option<(Ipv6Addr, Option<u8>, Vec<u8>)
     });
     let (source, length) = (message.address.map(|address| address.ip()), message.bytes);
     buffer.truncate(length);
-    Ok(source.map(|source| (source, hop_limit, buffer)))
+    Ok(source.map(|source| Heard { source, hop_limit, bytes: buffer }))
 }
