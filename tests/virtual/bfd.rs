@@ -28,7 +28,8 @@ fn up(world: &World, host: &str, router: &str) -> bool {
     let (host_id, router_id) = (world.find(host).unwrap(), world.find(router).unwrap());
     let config = world.host(host_id).and_then(|host| host.agent()).map(|agent| agent.config());
     let Some(peer) = config.and_then(|config| config.bgp.peers.get(&router.into())) else { return false };
-    let own = SessionName(peer.remote.address.to_string());
+    let Some(address) = peer.remote.address() else { return false };
+    let own = SessionName(address.to_string());
     let is_up = |node, name| world.bfd(node, name).is_some_and(|session| session.view.state == State::Up);
     is_up(host_id, &own) && is_up(router_id, &SessionName(host.to_owned()))
 }

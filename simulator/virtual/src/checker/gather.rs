@@ -68,7 +68,7 @@ pub(super) fn peer_at(world: &World, host: &Host, router: NodeId) -> Option<Peer
 pub(super) fn session_at(world: &World, host: NodeId, peer: &PeerName) -> Option<SessionName> {
     let config = world.host(host)?.agent()?.config();
     config.bgp.bfd.get(peer)?;
-    Some(SessionName(config.bgp.peers.get(peer)?.remote.address.to_string()))
+    Some(SessionName(config.bgp.peers.get(peer)?.remote.address()?.to_string()))
 }
 
 /// The static peer of a host at this router, and its BFD session.

@@ -209,7 +209,8 @@ impl World {
             let Some(config) = host.agent().map(|agent| agent.config()) else { continue };
             for (name, bfd) in &config.bgp.bfd {
                 let Some(peer) = config.bgp.peers.get(name) else { continue };
-                asked.push((host.name.clone(), peer.remote.address, pace(bfd), true, Vec::new()));
+                let Some(address) = peer.remote.address() else { continue };
+                asked.push((host.name.clone(), address, pace(bfd), true, Vec::new()));
             }
             for (name, peer) in &config.statics {
                 let services = config.services.values().filter(|service| service.statics.contains(name));
