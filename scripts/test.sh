@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that must pass: formatting, clippy, all tests. On a fresh Debian or Ubuntu with Rust, as root, it installs what
-# it needs; without root, tests that need namespaces are skipped with a line each. With CI=true a skipped test is a failure.
+# it needs; without root, tests that need namespaces are skipped with a line each. With CI=true a test that misses what is installed here is a failure.
 #   scripts/test.sh [ARGUMENT OF cargo test...]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -8,6 +8,8 @@ use crate::compare::{COLUMNS, Comparison, assumptions, cells};
 
 const WIDTH: f64 = 1040.0;
 const LEFT: f64 = 60.0;
+/// Half of the last label of the axis.
+const RIGHT: f64 = 24.0;
 
 /// The whole document.
 pub(crate) fn page(comparison: &Comparison, json: &str) -> String {
@@ -112,7 +114,7 @@ fn bars(hurt: &[u64], most: u64, comparison: &Comparison) -> String {
     let (top, tall) = (8.0, 72.0);
     let base = top + tall;
     let end = comparison.plan.duration.as_secs_f64().max(1.0);
-    let across = |second: f64| LEFT + second / end * (WIDTH - LEFT - 12.0);
+    let across = |second: f64| LEFT + second / end * (WIDTH - LEFT - RIGHT);
     let mut svg = format!(
         "<div class=\"scroll\"><svg viewBox=\"0 0 {WIDTH} {0}\" width=\"{WIDTH}\" height=\"{0}\" role=\"img\" aria-label=\"Requests lost or late\">\n",
         base + 24.0
@@ -121,7 +123,7 @@ fn bars(hurt: &[u64], most: u64, comparison: &Comparison) -> String {
         let _ = writeln!(
             svg,
             "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{:.0}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/><text class=\"soft\" x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            WIDTH - 12.0,
+            WIDTH - RIGHT,
             LEFT - 6.0,
             y + 4.0,
             count(usize::try_from(value).unwrap_or(0))
@@ -146,7 +148,7 @@ fn bars(hurt: &[u64], most: u64, comparison: &Comparison) -> String {
             Text(&happening.what.to_string())
         );
     }
-    let wide = ((WIDTH - LEFT - 12.0) / end).max(1.0);
+    let wide = ((WIDTH - LEFT - RIGHT) / end).max(1.0);
     for (second, number) in hurt.iter().enumerate().filter(|(_, number)| **number > 0) {
         // What is hardly there must still be seen.
         let high = (*number as f64 / most as f64 * tall).max(1.0);
