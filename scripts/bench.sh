@@ -120,7 +120,7 @@ steps:
 END
 "$sim" run --agent "$agent" bench.clab.yml --scenario generator.scenario.yml > generator.txt || { tail -n 20 generator.txt >&2; exit 1; }
 row "client: new 5-tuples asked and answered, all where the twin says" "≥ 20,000 a second" \
-  "$(awk '/udp: 50000/ { print $(NF - 2) " a second" }' generator.txt)"
+  "$(awk '/udp: 50000 UDP/ { print $(NF - 2) " a second" }' generator.txt)"
 
 deaths 20 200 > kills.scenario.yml
 "$sim" run --agent "$agent" bench.clab.yml --scenario kills.scenario.yml > kills.txt
