@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the tests run against (BIRD 2, FRR, GoBGP, OpenBGPD, ExaBGP, a browser for reports) and the tools they use, on Debian or Ubuntu, as root.
+# Installs what the tests run against (BIRD 2, FRR, GoBGP, OpenBGPD, ExaBGP, a browser for reports) and the tools they use (g++ builds libFuzzer), on Debian or Ubuntu, as root.
 # Nothing is started: packages that would start a daemon (on port 179!) are told not to. Runs again in no time.
 set -euo pipefail
 
-packages=(bird2 frr gobgpd openbgpd exabgp iproute2 nftables tcpdump socat procps util-linux chromium fonts-dejavu-core)
+packages=(bird2 frr gobgpd openbgpd exabgp iproute2 nftables tcpdump socat procps util-linux chromium fonts-dejavu-core g++)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -12,13 +12,16 @@ use std::time::Duration;
 use anyvip_bfd::wire::ControlPacket;
 use anyvip_bgp::wire::{Codec, Family, Framer, HEADER_LEN, MAX_MESSAGE_LEN, Message, Notification};
 use anyvip_bgp::{
-    Action, ConnectionId, Endpoint, Event, PeerConfig, PeerName, Receive, SessionOptions, Speaker,
+    Action, ConnectionId, Endpoint, Event, PeerConfig, PeerName, Receive, Remote, SessionOptions, Speaker,
     SpeakerConfig, Transport,
 };
 use anyvip_machine::{Seed, Time};
 
+/// What reads any octets and must live.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 5] =
+pub const TARGETS: [(&str, Target); 5] =
     [("open", open), ("update", update), ("notification", notification), ("bfd", bfd), ("session", session)];
 
 const OPEN: u8 = 1;
@@ -193,7 +196,7 @@ fn configuration(flags: u8) -> SpeakerConfig {
         _ => Receive::All,
     };
     let peer = PeerConfig {
-        remote: Endpoint { address: at(2, 179).ip(), interface: None, port: 179 },
+        remote: Remote::At(Endpoint { address: at(2, 179).ip(), interface: None, port: 179 }),
         asn: if flags & 1 == 0 { 65002 } else { 65001 },
         connect: true,
         hold_time: Some(Duration::from_secs(9)),
