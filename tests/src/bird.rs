@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::lab::{Lab, Namespace};
-use crate::process::Process;
+use crate::process::{Process, answer};
 use crate::wait::{LONG, wait_until};
 
 /// One running BIRD. Dropping it kills the process, not what it left in the kernel.
@@ -35,14 +35,8 @@ impl Bird {
     /// # Errors
     /// What birdc says when it cannot.
     pub fn ask(&self, words: &str) -> Result<String, String> {
-        let output = std::process::Command::new("birdc")
-            .arg("-s")
-            .arg(self.folder.join("control"))
-            .args(words.split(' '))
-            .output()
-            .map_err(|error| error.to_string())?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if output.status.success() { Ok(text) } else { Err(text) }
+        let mut command = std::process::Command::new("birdc");
+        answer(command.arg("-s").arg(self.folder.join("control")).args(words.split(' ')))
     }
 
     /// Its process.

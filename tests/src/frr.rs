@@ -6,7 +6,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use crate::lab::{Lab, Namespace, run};
-use crate::process::Process;
+use crate::process::{Process, answer};
 use crate::wait::{LONG, wait_until};
 
 /// One running FRR.
@@ -57,9 +57,7 @@ impl Frr {
     /// # Errors
     /// What vtysh says when it cannot.
     pub fn ask(&self, words: &str) -> Result<String, String> {
-        let output = self.vtysh().args(["-c", words]).output().map_err(|error| error.to_string())?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if output.status.success() { Ok(text) } else { Err(text) }
+        self.tell(&[words])
     }
 
     /// `vtysh -c LINE -c LINE …`, for lines that need those before them.
@@ -71,9 +69,7 @@ impl Frr {
         for line in lines {
             command.args(["-c", line]);
         }
-        let output = command.output().map_err(|error| error.to_string())?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if output.status.success() { Ok(text) } else { Err(text) }
+        answer(&mut command)
     }
 
     /// What bgpd logged.

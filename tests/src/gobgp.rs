@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::lab::{Lab, Namespace};
-use crate::process::Process;
+use crate::process::{Process, answer};
 use crate::wait::{LONG, wait_until};
 
 /// One running gobgpd.
@@ -49,14 +49,8 @@ impl Gobgp {
     /// # Errors
     /// What it says when it cannot.
     pub fn tell(&self, words: &[&str]) -> Result<String, String> {
-        let output = std::process::Command::new("gobgp")
-            .arg("--target")
-            .arg(format!("unix:{}", self.folder.join("control").display()))
-            .args(words)
-            .output()
-            .map_err(|error| error.to_string())?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if output.status.success() { Ok(text) } else { Err(text) }
+        let socket = format!("unix:{}", self.folder.join("control").display());
+        answer(std::process::Command::new("gobgp").args(["--target", &socket]).args(words))
     }
 
     /// All paths to a prefix, as `gobgp --json` gives them.

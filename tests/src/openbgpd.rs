@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::lab::{Lab, Namespace, run};
-use crate::process::Process;
+use crate::process::{Process, answer};
 use crate::wait::{LONG, wait_until};
 
 /// FRR has a `bgpd` too.
@@ -58,15 +58,8 @@ impl Openbgpd {
     /// # Errors
     /// What bgpctl says when it cannot.
     pub fn tell(&self, words: &[&str]) -> Result<String, String> {
-        let output = Command::new("/usr/sbin/bgpctl")
-            .arg("-s")
-            .arg(self.folder.join("control"))
-            .args(words)
-            .output()
-            .map_err(|error| error.to_string())?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let error = String::from_utf8_lossy(&output.stderr);
-        if output.status.success() { Ok(text) } else { Err(text + &error) }
+        let mut command = Command::new("/usr/sbin/bgpctl");
+        answer(command.arg("-s").arg(self.folder.join("control")).args(words))
     }
 
     /// All paths to a prefix, as `bgpctl -j` gives them.

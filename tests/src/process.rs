@@ -142,3 +142,14 @@ impl Drop for Process {
         }
     }
 }
+
+/// What a program says that is asked something.
+///
+/// # Errors
+/// All that it said when it could not answer.
+pub(crate) fn answer(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(text) } else { Err(text + &error) }
+}

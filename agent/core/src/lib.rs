@@ -34,7 +34,9 @@ mod announce;
 mod asks;
 mod attempt;
 mod bfd;
+mod bgp;
 pub mod boundary;
+mod calendar;
 mod checks;
 pub mod config;
 mod crash_loop;
@@ -64,5 +66,6 @@ pub use boundary::{
     Action, CheckName, Command, Event, Fact, KernelRequest, KernelRequestId, ProbeId, ProbeOutcome,
     ProbeResult, Reason, Reply, RequestId, ServiceName, Start, Target, Verdict,
 };
+pub use calendar::utc;
 pub use config::Config;
 pub use kernel::KernelView;

@@ -1,8 +1,5 @@
 //! Why a packet changes nothing. All of these are counted; the first of a kind is also told.
 
-use std::time::Duration;
-
-use anyvip_machine::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::State;
@@ -72,34 +69,5 @@ impl Discard {
     /// Whether this is what happens in a sound network too: rules that only the order of events brings about.
     pub fn is_ordinary(&self) -> bool {
         matches!(self, Discard::AdminDown)
-    }
-
-    /// The same rule, whatever the numbers in it.
-    pub fn is_like(&self, other: &Discard) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
-    }
-}
-
-/// What was told lately, so that a flood of bad packets is not a flood of words.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Complaints(Vec<(Discard, Time)>);
-
-impl Complaints {
-    /// How long the same is not told again.
-    const PAUSE: Duration = Duration::from_secs(60);
-
-    /// Whether to tell. There are no more entries than rules.
-    pub(crate) fn is_news(&mut self, now: Time, reason: Discard) -> bool {
-        match self.0.iter_mut().find(|(known, _)| known.is_like(&reason)) {
-            Some((_, told)) if now.since(*told) < Complaints::PAUSE => false,
-            Some((_, told)) => {
-                *told = now;
-                true
-            }
-            None => {
-                self.0.push((reason, now));
-                true
-            }
-        }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use anyvip_machine::{Failure, Seed, Time};
+use anyvip_machine::{Complaints, Failure, Seed, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::authenticator::Authenticator;
 use crate::boundary::{
     Action, Cause, Fact, Negotiated, Role, SessionConfig, SessionName, StateChanged, Wish,
 };
-use crate::error::{Complaints, Discard};
+use crate::error::Discard;
 use crate::status::{Counters, PeerFacts, SessionView};
 use crate::timing::{Parameters, Timing};
 use crate::wire::{ControlPacket, Diagnostic, Discriminator, State};
@@ -39,7 +39,7 @@ pub(crate) struct Session {
     seed: Seed,
     counters: Counters,
     last_discard: Option<Discard>,
-    complaints: Complaints,
+    complaints: Complaints<Discard>,
     cannot_send: Option<Failure>,
     /// Since the last `Send`.
     send_failed: bool,

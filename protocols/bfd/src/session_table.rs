@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyvip_machine::{Agenda, Seed, Time};
+use anyvip_machine::{Agenda, Complaints, Seed, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::boundary::{Action, Arrival, Event, Fact, Hops, SessionConfig, SessionName};
-use crate::error::{Complaints, Discard};
+use crate::error::Discard;
 use crate::session::Session;
 use crate::status::SessionView;
 use crate::wire::{ControlPacket, Discriminator, State};
@@ -21,7 +21,7 @@ pub struct SessionTable {
     lease: Lease,
     /// Packets for no session.
     strays: u64,
-    complaints: Complaints,
+    complaints: Complaints<Discard>,
 }
 
 /// Until when [`Event::Wanted`] counts.

@@ -154,11 +154,6 @@ impl PeerConfig {
     pub fn local_asn(&self, speaker: u32) -> u32 {
         self.session.local_asn.unwrap_or(speaker)
     }
-
-    /// Whether the peer is in another AS than we are towards it.
-    pub fn is_external(&self, speaker: u32) -> bool {
-        self.asn != self.local_asn(speaker)
-    }
 }
 
 /// What a session is negotiated with beyond families and hold time.

@@ -13,15 +13,18 @@
 //! - [`Time`], a number of nanoseconds that the driver hands in;
 //! - [`Agenda`], the ordered deadlines of many children;
 //! - [`Seed`], reproducible randomness;
+//! - [`Complaints`], what was told lately of bad messages;
 //! - [`Failure`], how the outside world says no.
 #![forbid(unsafe_code)]
 
 mod agenda;
+mod complaints;
 mod failure;
 mod seed;
 mod time;
 
 pub use agenda::Agenda;
+pub use complaints::Complaints;
 pub use failure::{Failure, FailureKind};
 pub use seed::Seed;
 pub use time::Time;

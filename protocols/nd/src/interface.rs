@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use anyvip_machine::{Failure, Seed, Time};
+use anyvip_machine::{Complaints, Failure, Seed, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::boundary::{Action, InterfaceName};
-use crate::error::{Complaints, Discard};
+use crate::error::Discard;
 use crate::status::{InterfaceView, RouterView};
 use crate::wire::{ALL_NODES, ALL_ROUTERS, Message, RouterAdvertisement, RouterSolicitation};
 
@@ -38,7 +38,7 @@ pub(crate) struct Interface {
     state: State,
     advertised: u64,
     discarded: u64,
-    complaints: Complaints,
+    complaints: Complaints<Discard>,
     trouble: Option<Failure>,
 }
 

@@ -21,17 +21,9 @@ pub(crate) fn utc() -> String {
 }
 
 fn date(secs: u64) -> String {
-    let (days, second) = (secs / 86_400, secs % 86_400);
-    // Years begin in March here, so that the leap day is the last one.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + next;
-    format!("{year}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
+    let text = anyvip_virtual::replay::utc(secs * 1_000);
+    // Without the milliseconds: `2026-03-29T12:00:07.000Z`.
+    text.split('.').next().unwrap_or_default().replace('T', " ") + " UTC"
 }
 
 #[cfg(test)]

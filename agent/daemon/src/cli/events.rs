@@ -4,7 +4,6 @@ use clap::Args;
 
 use super::{DONE, Ended, Global, terminal};
 use crate::journal::Entry;
-use crate::wording;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -31,12 +30,13 @@ fn line(entry: &Entry, json: bool) -> String {
     if json {
         return serde_json::to_string(entry).unwrap_or_default();
     }
-    format!("{}  {}", wording::utc(entry.at_ms), entry.worded.text.replace('\n', "\n    "))
+    format!("{}  {}", anyvip_core::utc(entry.at_ms), entry.worded.text.replace('\n', "\n    "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wording;
     use anyvip_core::Fact;
 
     #[test]

@@ -1,3 +1,4 @@
+use anyvip_core::utc;
 use anyvip_machine::{Failure, FailureKind};
 
 use super::*;

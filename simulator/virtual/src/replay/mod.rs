@@ -9,7 +9,8 @@ use anyvip_machine::Time;
 mod tests;
 mod words;
 
-pub use words::{action, event, utc};
+pub use anyvip_core::utc;
+pub use words::{action, event};
 
 /// A segment, and the agent that lives through it again.
 #[derive(Clone, Debug)]

@@ -283,7 +283,7 @@ impl World {
                 host.boots += 1;
                 if !state {
                     // A new disk: what operators wanted is gone with the old one.
-                    host.disk = super::host::Disk::default();
+                    host.disk = super::disk::Disk::default();
                     host.intentions.clear();
                 }
             }

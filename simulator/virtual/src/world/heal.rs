@@ -1,6 +1,7 @@
 //! Repairing everything, and saying what is broken.
 
-use super::host::{Disk, Ended, Host};
+use super::disk::Disk;
+use super::host::{Ended, Host};
 use super::network::{Link, LinkId};
 use super::process::Pace;
 use super::router_node::RouterNode;

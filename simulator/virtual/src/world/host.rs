@@ -14,6 +14,7 @@ use anyvip_core::{
 };
 use anyvip_machine::{Failure, FailureKind, Seed, Time};
 
+use super::disk::Disk;
 use super::kernel::{Kernel, Settings};
 use super::operator::Intention;
 use super::process::{Letter, Task};
@@ -45,36 +46,6 @@ struct Asked {
     /// `None`: a command.
     port: Option<u16>,
     timeout: Duration,
-}
-
-/// The state directory.
-#[derive(Clone, Debug)]
-pub struct Disk {
-    /// What is in the state file.
-    pub stored: Option<StoredState>,
-    /// The file cannot be read, and why.
-    pub unreadable: Option<String>,
-    /// How long a write takes.
-    pub latency: Duration,
-    /// No space is left: writes fail.
-    pub full: bool,
-}
-
-impl Default for Disk {
-    fn default() -> Disk {
-        Disk { stored: None, unreadable: None, latency: Duration::from_millis(3), full: false }
-    }
-}
-
-impl Disk {
-    /// What an agent finds at its start.
-    pub fn read(&self) -> StoredStateRead {
-        match (&self.unreadable, &self.stored) {
-            (Some(why), _) => StoredStateRead::Unreadable(why.clone()),
-            (None, Some(state)) => StoredStateRead::Read(state.clone()),
-            (None, None) => StoredStateRead::Absent,
-        }
-    }
 }
 
 /// What a host is made from.

@@ -38,6 +38,7 @@ use crate::router::Hop;
 
 mod bfd;
 mod build;
+mod disk;
 mod fabric;
 mod fault;
 mod flow;
@@ -56,10 +57,11 @@ mod trace;
 
 pub use bfd::{BfdSession, RouterBfd};
 pub use build::LabError;
+pub use disk::Disk;
 pub use fabric::Fabric;
 pub use fault::{Fault, Planned};
 pub use flow::{Fate, Flow, Trip};
-pub use host::{Disk, Ended, Host, HostPlan};
+pub use host::{Ended, Host, HostPlan};
 use kernel::sysctl;
 pub use kernel::{Kernel, Settings};
 pub use network::{Impairment, Link, LinkId, Network, Port, PortId};
@@ -434,11 +436,6 @@ impl World {
         self.planned == 0
             && self.nodes.iter().all(idle)
             && self.streams.iter().all(|(_, stream)| !stream.is_loud())
-    }
-
-    /// Planned things that have not happened yet, in the order in which they were planned.
-    pub fn still_planned(&self) -> impl Iterator<Item = &Planned> {
-        self.plan.iter().flatten()
     }
 
     /// Contracts that were broken.

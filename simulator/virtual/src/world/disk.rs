@@ -1,0 +1,33 @@
+use std::time::Duration;
+
+use anyvip_core::state::{StoredState, StoredStateRead};
+
+/// The state directory.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// What is in the state file.
+    pub stored: Option<StoredState>,
+    /// The file cannot be read, and why.
+    pub unreadable: Option<String>,
+    /// How long a write takes.
+    pub latency: Duration,
+    /// No space is left: writes fail.
+    pub full: bool,
+}
+
+impl Default for Disk {
+    fn default() -> Disk {
+        Disk { stored: None, unreadable: None, latency: Duration::from_millis(3), full: false }
+    }
+}
+
+impl Disk {
+    /// What an agent finds at its start.
+    pub fn read(&self) -> StoredStateRead {
+        match (&self.unreadable, &self.stored) {
+            (Some(why), _) => StoredStateRead::Unreadable(why.clone()),
+            (None, Some(state)) => StoredStateRead::Read(state.clone()),
+            (None, None) => StoredStateRead::Absent,
+        }
+    }
+}
