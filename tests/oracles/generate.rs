@@ -171,7 +171,7 @@ fn attributes() -> impl Strategy<Value = PathAttributes> {
 fn as_path() -> impl Strategy<Value = AsPath> {
     let segment = |asns: BoxedStrategy<Vec<u32>>| {
         let kind = prop_oneof![1 => Just(AsSegmentKind::Set), 3 => Just(AsSegmentKind::Sequence)];
-        (kind, asns).prop_map(|(kind, asns)| AsSegment { kind, asns })
+        (kind, asns).prop_map(|(kind, asns)| AsSegment { kind, asns: asns.into() })
     };
     let short = vec(segment(vec(asn(), 1..6).boxed()), 0..4);
     let full = option::weighted(0.1, segment(vec(asn(), 255).boxed()));
@@ -196,7 +196,7 @@ fn join_sequences(path: &mut AsPath) {
             _ => joined.push(segment),
         }
     }
-    path.segments = joined;
+    path.segments = joined.into();
 }
 
 /// Any number but zero is a BGP Identifier (RFC 6286); netgauze still wants it to be the address of a host.

@@ -94,5 +94,5 @@ impl Heard {
 }
 
 fn segments(path: &AsPath) -> Vec<Segment> {
-    path.segments.iter().map(|s| (s.kind == AsSegmentKind::Set, s.asns.clone())).collect()
+    path.segments.iter().map(|s| (s.kind == AsSegmentKind::Set, s.asns.to_vec())).collect()
 }

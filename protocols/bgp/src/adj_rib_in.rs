@@ -240,7 +240,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::wire::{AsSegment, AsSegmentKind, NextHop, PathAttributes, PathChange, Reach};
+    use crate::wire::{NextHop, PathAttributes, PathChange, Reach};
 
     const HOP: NextHop = NextHop::V4(Ipv4Addr::new(10, 0, 0, 9));
 
@@ -249,12 +249,11 @@ mod tests {
     }
 
     fn update(withdrawn: &str, announced: &str, asns: &[u32]) -> Update {
-        let path = AsSegment { kind: AsSegmentKind::Sequence, asns: asns.to_vec() };
         Update {
             withdrawn: prefixes(withdrawn),
             reach: vec![Reach { family: Family::Ipv4, next_hop: HOP, prefixes: prefixes(announced) }],
             attributes: PathAttributes {
-                as_path: AsPath { segments: vec![path] },
+                as_path: AsPath::sequence(asns.iter().copied()),
                 ..PathAttributes::default()
             },
             ..Update::default()

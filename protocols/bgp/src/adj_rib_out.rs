@@ -8,14 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::RouteAttributes;
 use crate::error::EncodeError;
 use crate::wire::{
-    AfiSafi, AsPath, AsSegment, AsSegmentKind, Codec, Family, Message, NextHop, PathAttributes, end_of_rib,
-    pack_announcements, pack_withdrawals,
+    AfiSafi, Codec, Family, Message, NextHop, PathAttributes, end_of_rib, pack_announcements,
+    pack_withdrawals,
 };
 
 /// One `Send`: whole messages of at most this many octets.
 pub(crate) const MAX_BATCH_LEN: usize = 64 * 1024;
-/// An AS_PATH segment counts its AS numbers in one octet (RFC 4271 §4.3).
-const MAX_SEGMENT_LEN: usize = 255;
 /// Subtypes of ROUTE-REFRESH (RFC 7313 §3.2).
 const BEGIN_OF_REFRESH: u8 = 1;
 const END_OF_REFRESH: u8 = 2;
@@ -173,7 +171,7 @@ impl AdjRibOut {
         let gone = |prefix: &&IpNet| !self.wanted.contains_key(*prefix);
         let mut prefixes: Vec<IpNet> = self.pending.iter().filter(gone).copied().collect();
         let codec = &self.codec;
-        let added = batch.add(&prefixes, |some| Ok(pack_withdrawals(codec, some))).unwrap_or(0);
+        let added = batch.add(&prefixes, |some, out| Ok(pack_withdrawals(codec, some, out))).unwrap_or(0);
         let all = added == prefixes.len();
         for prefix in prefixes.drain(..added) {
             self.pending.remove(&prefix);
@@ -206,8 +204,9 @@ impl AdjRibOut {
         batch: &mut Batch,
     ) -> bool {
         let attributes = self.speaker.attributes(route);
-        let pack =
-            |some: &[IpNet]| pack_announcements(&self.codec, &attributes, &route.next_hop, family, some);
+        let pack = |some: &[IpNet], out: &mut Vec<u8>| {
+            pack_announcements(&self.codec, &attributes, &route.next_hop, family, some, out)
+        };
         let Ok(added) = batch.add(&prefixes, pack) else {
             return prefixes.into_iter().all(|prefix| self.refuse(prefix, batch));
         };
@@ -227,7 +226,7 @@ impl AdjRibOut {
     fn refuse(&mut self, prefix: IpNet, batch: &mut Batch) -> bool {
         if self.advertised.contains_key(&prefix) {
             let codec = &self.codec;
-            if batch.add(&[prefix], |some| Ok(pack_withdrawals(codec, some))) != Ok(1) {
+            if batch.add(&[prefix], |some, out| Ok(pack_withdrawals(codec, some, out))) != Ok(1) {
                 return false;
             }
             self.advertised.remove(&prefix);
@@ -271,19 +270,20 @@ impl Batch {
     fn add(
         &mut self,
         prefixes: &[IpNet],
-        pack: impl Fn(&[IpNet]) -> Result<Vec<Vec<u8>>, EncodeError>,
+        pack: impl Fn(&[IpNet], &mut Vec<u8>) -> Result<usize, EncodeError>,
     ) -> Result<usize, EncodeError> {
-        let room = MAX_BATCH_LEN.saturating_sub(self.bytes.len());
+        let before = self.bytes.len();
+        let room = MAX_BATCH_LEN.saturating_sub(before);
         // A prefix takes at least two octets.
         let mut count = prefixes.len().min(room / 2);
         while let Some(some) = prefixes.get(..count).filter(|some| !some.is_empty()) {
-            let messages = pack(some)?;
-            let length: usize = messages.iter().map(Vec::len).sum();
+            let messages = pack(some, &mut self.bytes)?;
+            let length = self.bytes.len() - before;
             if length <= room {
-                self.updates += messages.len() as u64;
-                self.bytes.extend(messages.concat());
+                self.updates += messages as u64;
                 return Ok(count);
             }
+            self.bytes.truncate(before);
             count = (count * room / length).min(count - 1);
         }
         Ok(0)
@@ -295,7 +295,7 @@ impl Origination {
     pub(crate) fn attributes(self, route: &RouteAttributes) -> PathAttributes {
         let times = usize::from(route.prepend) + usize::from(self.external);
         let mut as_path = route.as_path.clone();
-        prepend(&mut as_path, self.asn, times);
+        as_path.prepend(self.asn, times);
         PathAttributes {
             origin: route.origin,
             as_path,
@@ -306,18 +306,6 @@ impl Origination {
             large_communities: route.large_communities.iter().copied().collect(),
             only_to_customer: self.only_to_customer.then_some(self.asn),
             ..PathAttributes::default()
-        }
-    }
-}
-
-/// RFC 4271 §5.1.2: into the first AS_SEQUENCE while it has room, else as a segment of its own.
-fn prepend(path: &mut AsPath, asn: u32, times: usize) {
-    for _ in 0..times {
-        match path.segments.first_mut() {
-            Some(AsSegment { kind: AsSegmentKind::Sequence, asns }) if asns.len() < MAX_SEGMENT_LEN => {
-                asns.insert(0, asn);
-            }
-            _ => path.segments.insert(0, AsSegment { kind: AsSegmentKind::Sequence, asns: vec![asn] }),
         }
     }
 }

@@ -117,11 +117,8 @@ mod tests {
     const ALL: Multipath = Multipath { limit: 64, relax: true };
 
     fn route(asns: &[u32]) -> ReceivedRoute {
-        let segments = match asns {
-            [] => Vec::new(),
-            _ => vec![AsSegment { kind: AsSegmentKind::Sequence, asns: asns.to_vec() }],
-        };
-        let attributes = PathAttributes { as_path: AsPath { segments }, ..PathAttributes::default() };
+        let as_path = AsPath::sequence(asns.iter().copied());
+        let attributes = PathAttributes { as_path, ..PathAttributes::default() };
         ReceivedRoute { next_hop: NextHop::V4(Ipv4Addr::new(10, 0, 0, 9)), attributes }
     }
 
@@ -156,7 +153,7 @@ mod tests {
         egp.attributes.origin = Origin::Egp;
         assert_eq!(best(&[from(1, &long), from(2, &egp), from(3, &short)]), 2);
         let mut set = route(&[1]);
-        let many = AsSegment { kind: AsSegmentKind::Set, asns: vec![7, 8, 9] };
+        let many = AsSegment { kind: AsSegmentKind::Set, asns: [7, 8, 9].as_slice().into() };
         set.attributes.as_path.segments.push(many);
         assert_eq!(set.attributes.as_path.length(), 2, "an AS_SET is one hop");
     }

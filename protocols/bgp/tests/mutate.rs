@@ -99,7 +99,7 @@ fn again(message: Message, codec: &Codec, case: u64) {
     let (attributes, reach) = (update.attributes.clone(), std::mem::take(&mut update.reach));
     for reach in reach {
         let Reach { family, next_hop, prefixes } = &reach;
-        match pack_announcements(codec, &attributes, next_hop, *family, prefixes) {
+        match pack_announcements(codec, &attributes, next_hop, *family, prefixes, &mut Vec::new()) {
             Ok(_) => update.reach.push(reach),
             Err(_) => update.withdrawn.extend(reach.prefixes),
         }
@@ -233,7 +233,7 @@ fn attributes() -> PathAttributes {
         local_pref: Some(200),
         atomic_aggregate: true,
         aggregator: Some((4_200_000_001, Ipv4Addr::new(10, 0, 0, 9))),
-        communities: vec![Community::NO_EXPORT, Community(0xfde9_0064)],
+        communities: [Community::NO_EXPORT, Community(0xfde9_0064)].into_iter().collect(),
         extended_communities: vec!["rt:65001:7".parse::<ExtendedCommunity>().unwrap()],
         large_communities: vec![LargeCommunity { global: 65001, local1: 1, local2: 2 }],
         only_to_customer: Some(65001),

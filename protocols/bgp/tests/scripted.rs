@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyvip_bgp::error::Severity;
 use anyvip_bgp::wire::{
-    AsPath, AsSegment, AsSegmentKind, Capability, Codec, Family, Framer, Message, NextHop, Notification,
-    Open, PathAttributes, Reach, Update,
+    AsPath, Capability, Codec, Family, Framer, Message, NextHop, Notification, Open, PathAttributes, Reach,
+    Update,
 };
 use anyvip_bgp::{
     Action, ConnectionId, Endpoint, Event, PeerConfig, PeerName, PeerState, Receive, RouteAttributes,
@@ -107,10 +107,9 @@ impl Scripted {
 fn announcement(prefixes: &[&str]) -> Update {
     let next_hop = NextHop::V4(Ipv4Addr::new(10, 0, 0, 2));
     let prefixes = prefixes.iter().map(|text| prefix(text)).collect();
-    let path = AsSegment { kind: AsSegmentKind::Sequence, asns: vec![PEER_ASN] };
     Update {
         reach: vec![Reach { family: Family::Ipv4, next_hop, prefixes }],
-        attributes: PathAttributes { as_path: AsPath { segments: vec![path] }, ..PathAttributes::default() },
+        attributes: PathAttributes { as_path: AsPath::sequence([PEER_ASN]), ..PathAttributes::default() },
         ..Update::default()
     }
 }
@@ -143,7 +142,7 @@ fn a_peer_of_two_octets_is_told_as_trans_with_the_real_path_beside_it() {
     assert!(holds(&[0x40, 2, 4, 2, 1, 0x5b, 0xa0]), "AS_PATH with 23456: {bytes:02x?}");
     assert!(holds(&[17, 6, 2, 1, 0xfa, 0x56, 0xea, 0x01]), "AS4_PATH with the real number: {bytes:02x?}");
     let Message::Update(update) = &scripted.read(&actions)[0] else { panic!() };
-    assert_eq!(update.attributes.as_path.segments[0].asns, [4_200_000_001], "merged again by its reader");
+    assert_eq!(update.attributes.as_path, AsPath::sequence([4_200_000_001]), "merged again by its reader");
 }
 
 /// RFC 4271 §6.6, RFC 6608.

@@ -55,14 +55,16 @@ pub fn update(data: &[u8]) {
         assert!(update.reach.iter().all(|reach| codec.families.contains(&reach.family)));
         assert!(update.paths.is_empty() || !codec.add_path.is_empty());
         // What is written of it is read again without an error.
-        for message in update.encode(&codec) {
-            assert!(message.len() <= MAX_MESSAGE_LEN);
+        let mut framer = Framer::default();
+        framer.push(&update.encode(&codec));
+        while let Some(message) = framer.next_frame() {
             let plain = Codec { add_path: BTreeSet::new(), ..codec.clone() };
-            match Message::decode(&message, &plain) {
+            match Message::decode(&message.unwrap(), &plain) {
                 Ok(Message::Update(again)) => assert_eq!(again.errors, []),
                 other => panic!("{other:?}"),
             }
         }
+        assert_eq!(framer.pending(), 0);
     }
 }
 

@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::wire::{Framer, Message, Update};
+use crate::wire::{AsPath, Framer, Message, Update};
 
 type Routes = BTreeMap<IpNet, RouteAttributes>;
 
@@ -171,20 +171,18 @@ fn our_as_goes_in_front_as_often_as_asked_and_a_full_segment_gets_a_new_one_befo
     let mut route = route(0);
     route.prepend = 2;
     let external = Origination { asn: 65001, external: true, only_to_customer: false }.attributes(&route);
-    assert_eq!(external.as_path.segments[0].asns, [65001; 3]);
+    assert_eq!(external.as_path.to_string(), "65001 65001 65001");
     // RFC 9234 §5.
     let provider = Origination { asn: 65001, external: true, only_to_customer: true }.attributes(&route);
     assert_eq!((external.only_to_customer, provider.only_to_customer), (None, Some(65001)));
     let internal = Origination { asn: 65001, external: false, only_to_customer: false }.attributes(&route);
-    assert_eq!(internal.as_path.segments[0].asns, [65001; 2]);
-    let full = AsSegment { kind: AsSegmentKind::Sequence, asns: vec![7; 254] };
-    route.as_path.segments = vec![full];
+    assert_eq!(internal.as_path.to_string(), "65001 65001");
+    route.as_path = AsPath::sequence([7; 254]);
     let path = Origination { asn: 65001, external: true, only_to_customer: false }.attributes(&route).as_path;
     assert_eq!(path.segments.iter().map(|segment| segment.asns.len()).collect::<Vec<_>>(), [2, 255]);
-    let set = AsSegment { kind: AsSegmentKind::Set, asns: vec![7] };
-    route.as_path.segments = vec![set.clone()];
+    route.as_path = "{7}".parse().unwrap();
     let path = Origination { asn: 65001, external: true, only_to_customer: false }.attributes(&route).as_path;
-    assert_eq!(path.segments[1], set);
+    assert_eq!(path.to_string(), "65001 65001 65001 {7}");
 }
 
 /// Any wishes, with sends at any moments between them: the peer ends with the last wish, and nothing is ever

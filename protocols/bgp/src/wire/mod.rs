@@ -23,7 +23,7 @@ mod role;
 pub mod update;
 
 pub use attribute::{
-    AsPath, AsSegment, AsSegmentKind, Community, ExtendedCommunity, LargeCommunity, NextHop, Origin,
+    AsPath, AsSegment, AsSegmentKind, Community, ExtendedCommunity, Few, LargeCommunity, NextHop, Origin,
     PathAttributes, UnknownAttribute,
 };
 pub use framer::Framer;
@@ -172,7 +172,7 @@ impl Message {
     pub fn encode(&self, codec: &Codec) -> Vec<u8> {
         match self {
             Message::Open(open) => frame(Kind::Open, &open.encode()),
-            Message::Update(update) => update.encode(codec).concat(),
+            Message::Update(update) => update.encode(codec),
             Message::Notification(notification) => frame(Kind::Notification, &notification.encode()),
             Message::Keepalive => frame(Kind::Keepalive, &[]),
             Message::RouteRefresh { family, subtype } => {
@@ -221,14 +221,27 @@ impl Kind {
     }
 }
 
-/// Puts the header in front. Every caller keeps its body within [`MAX_MESSAGE_LEN`].
+/// Puts the header in front.
 fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
-    let length = HEADER_LEN + body.len();
-    debug_assert!(length <= MAX_MESSAGE_LEN, "a message of {length} octets");
-    let mut out = Vec::with_capacity(length);
-    out.extend_from_slice(&[0xff; 16]);
-    out.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
-    out.push(kind as u8);
-    out.extend_from_slice(body);
+    let mut out = Vec::with_capacity(HEADER_LEN + body.len());
+    write_frame(kind, &mut out, |out| out.extend_from_slice(body));
     out
+}
+
+/// Adds a header, what `body` adds, and then the length. Every caller keeps its body within [`MAX_MESSAGE_LEN`].
+fn write_frame(kind: Kind, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0xff; 16]);
+    out.extend_from_slice(&[0, 0, kind as u8]);
+    body(out);
+    let length = out.len() - start;
+    debug_assert!(length <= MAX_MESSAGE_LEN, "a message of {length} octets");
+    write_length(length, start + 16, out);
+}
+
+/// Fills in two octets of length, left open until it was known.
+fn write_length(length: usize, at: usize, out: &mut [u8]) {
+    if let Some(field) = out.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *field = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+    }
 }

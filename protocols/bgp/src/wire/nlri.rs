@@ -9,50 +9,62 @@ use super::octets::Octets;
 
 /// RFC 7606 §5.3: syntactically incorrect when a length is beyond the family's, or the last prefix is cut short.
 pub(super) fn read(family: Family, octets: &[u8]) -> Result<Vec<IpNet>, String> {
+    // Exactly right for host routes, which most are here.
+    let mut prefixes = Vec::with_capacity(octets.len() / host_size(family));
     let mut octets = Octets::new(octets);
-    let mut prefixes = Vec::new();
-    while !octets.is_empty() {
-        prefixes.push(next(family, &mut octets)?);
+    while let Some(bits) = octets.u8() {
+        prefixes.push(next(family, bits, &mut octets).ok_or_else(|| malformed(family, bits))?);
     }
     Ok(prefixes)
 }
 
 /// RFC 7911 §3: each behind its path identifier.
 pub(super) fn read_paths(family: Family, octets: &[u8]) -> Result<Vec<(IpNet, u32)>, String> {
+    let mut paths = Vec::with_capacity(octets.len() / (4 + host_size(family)));
     let mut octets = Octets::new(octets);
-    let mut paths = Vec::new();
     while !octets.is_empty() {
-        let cut = || "a path identifier is cut short".to_owned();
-        let path_id = octets.array::<4>().map(u32::from_be_bytes).ok_or_else(cut)?;
-        paths.push((next(family, &mut octets)?, path_id));
+        let path_id = octets.u32().ok_or_else(|| "a path identifier is cut short".to_owned())?;
+        let bits = octets.u8().ok_or_else(|| "a prefix is cut short".to_owned())?;
+        let prefix = next(family, bits, &mut octets).ok_or_else(|| malformed(family, bits))?;
+        paths.push((prefix, path_id));
     }
     Ok(paths)
 }
 
-fn next(family: Family, octets: &mut Octets<'_>) -> Result<IpNet, String> {
-    let bits = octets.u8().ok_or_else(|| "a prefix is cut short".to_owned())?;
-    let size = usize::from(bits).div_ceil(8);
-    let cut = || format!("a prefix of length {bits} is cut short");
-    // Bits beyond the length are irrelevant (RFC 4271 §4.3) and cleared here.
-    let prefix = match family {
+/// Bits beyond the length are irrelevant (RFC 4271 §4.3) and cleared here.
+fn next(family: Family, bits: u8, octets: &mut Octets<'_>) -> Option<IpNet> {
+    match family {
         Family::Ipv4 => {
-            let mut address = [0; 4];
-            let room = address.get_mut(..size).filter(|_| bits <= 32);
-            room.ok_or_else(|| too_long(family, bits))?.copy_from_slice(octets.take(size).ok_or_else(cut)?);
-            Ipv4Net::new(Ipv4Addr::from(address), bits).map(|net| IpNet::V4(net.trunc()))
+            let address = u32::from_be_bytes(address(bits, octets)?);
+            let beyond = u32::MAX.checked_shr(bits.into()).unwrap_or(0);
+            Ipv4Net::new(Ipv4Addr::from(address & !beyond), bits).map(IpNet::V4).ok()
         }
         Family::Ipv6 => {
-            let mut address = [0; 16];
-            let room = address.get_mut(..size).filter(|_| bits <= 128);
-            room.ok_or_else(|| too_long(family, bits))?.copy_from_slice(octets.take(size).ok_or_else(cut)?);
-            Ipv6Net::new(Ipv6Addr::from(address), bits).map(|net| IpNet::V6(net.trunc()))
+            let address = u128::from_be_bytes(address(bits, octets)?);
+            let beyond = u128::MAX.checked_shr(bits.into()).unwrap_or(0);
+            Ipv6Net::new(Ipv6Addr::from(address & !beyond), bits).map(IpNet::V6).ok()
         }
-    };
-    prefix.map_err(|_| too_long(family, bits))
+    }
 }
 
-fn too_long(family: Family, bits: u8) -> String {
-    format!("a prefix length of {bits} is too long for {family}")
+/// As many octets as the length needs, and zeros behind them.
+fn address<const N: usize>(bits: u8, octets: &mut Octets<'_>) -> Option<[u8; N]> {
+    let size = usize::from(bits).div_ceil(8);
+    if size == N {
+        return octets.array();
+    }
+    let mut address = [0; N];
+    address.get_mut(..size)?.copy_from_slice(octets.take(size)?);
+    Some(address)
+}
+
+/// Why there was no next prefix.
+fn malformed(family: Family, bits: u8) -> String {
+    let longest = 8 * (host_size(family) - 1);
+    match usize::from(bits) > longest {
+        true => format!("a prefix length of {bits} is too long for {family}"),
+        false => format!("a prefix of length {bits} is cut short"),
+    }
 }
 
 /// Octets that `prefix` takes.
@@ -60,12 +72,29 @@ pub(super) fn size(prefix: &IpNet) -> usize {
     1 + usize::from(prefix.prefix_len()).div_ceil(8)
 }
 
-pub(super) fn write(prefix: &IpNet, out: &mut Vec<u8>) {
-    out.push(prefix.prefix_len());
-    let size = size(prefix) - 1;
-    match prefix.trunc() {
-        IpNet::V4(net) => out.extend(net.addr().octets().iter().take(size)),
-        IpNet::V6(net) => out.extend(net.addr().octets().iter().take(size)),
+/// Octets that they take together.
+pub(super) fn sizes(prefixes: &[IpNet]) -> usize {
+    prefixes.iter().map(size).sum()
+}
+
+/// Octets that the prefix of one host takes.
+fn host_size(family: Family) -> usize {
+    match family {
+        Family::Ipv4 => 5,
+        Family::Ipv6 => 17,
+    }
+}
+
+pub(super) fn write(prefixes: &[IpNet], out: &mut Vec<u8>) {
+    for prefix in prefixes {
+        let end = out.len() + size(prefix);
+        out.push(prefix.prefix_len());
+        // The whole address, and then what the length does not need is cut off.
+        match prefix {
+            IpNet::V4(net) => out.extend_from_slice(&net.network().octets()),
+            IpNet::V6(net) => out.extend_from_slice(&net.network().octets()),
+        }
+        out.truncate(end);
     }
 }
 

@@ -5,9 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use anyvip_bgp::wire::{
-    AfiSafi, AsPath, AsSegment, AsSegmentKind, Codec, Community, Family, Message, NextHop, Update,
-};
+use anyvip_bgp::wire::{AfiSafi, AsPath, Codec, Community, Family, Message, NextHop, Update};
 use anyvip_bgp::{Action, ConnectionId, Event, PeerState, Receive, RouteAttributes};
 use ipnet::IpNet;
 
@@ -42,12 +40,12 @@ fn a_wanted_route_is_heard_with_our_as_in_front_and_gone_when_it_is_not_wanted()
     let heard = &world.heard[1][&prefix(1)];
     assert_eq!(heard.next_hop, route(1).next_hop);
     // RFC 4271 §5.1.2.
-    let path = AsSegment { kind: AsSegmentKind::Sequence, asns: vec![65001; 3] };
-    assert_eq!(heard.attributes.as_path, AsPath { segments: vec![path] });
+    let path = AsPath::sequence([65001; 3]);
+    assert_eq!(heard.attributes.as_path, path);
     assert_eq!(heard.attributes.med, Some(50));
     // RFC 4271 §5.1.5: not to external peers.
     assert_eq!(heard.attributes.local_pref, None);
-    assert_eq!(heard.attributes.communities, [Community(65001 << 16 | 100)]);
+    assert_eq!(heard.attributes.communities[..], [Community(65001 << 16 | 100)]);
     world.want(0, Routes::new());
     world.run_for(10 * MS);
     assert!(world.heard[1].is_empty());
@@ -282,7 +280,7 @@ fn a_path_with_our_own_as_is_dropped_and_takes_away_what_was_there() {
     world.run_for(10 * MS);
     assert_eq!(world.heard[1].len(), 1);
     let mut looped = route(1);
-    looped.as_path.segments.push(AsSegment { kind: AsSegmentKind::Sequence, asns: vec![64999, 65002] });
+    looped.as_path = AsPath::sequence([64999, 65002]);
     world.want(0, [(prefix(0), looped)].into());
     world.run_for(10 * MS);
     assert!(world.heard[1].is_empty());
@@ -299,7 +297,7 @@ fn an_as_number_of_four_octets_is_agreed_on_and_told() {
     world.want(0, [(prefix(1), route(1))].into());
     world.run_for(10 * MS);
     let path = &world.heard[1][&prefix(1)].attributes.as_path;
-    assert_eq!(path.segments[0].asns, [4_200_000_001]);
+    assert_eq!(path, &AsPath::sequence([4_200_000_001]));
 }
 
 #[test]

@@ -148,9 +148,7 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use anyvip_bgp::wire::{
-        AsPath, AsSegment, AsSegmentKind, ExtendedCommunity, PathAttributes, ReceivedRoute,
-    };
+    use anyvip_bgp::wire::{AsPath, ExtendedCommunity, PathAttributes, ReceivedRoute};
     use anyvip_machine::Seed;
 
     use super::*;
@@ -158,7 +156,7 @@ mod tests {
     /// Few values each, so that ties are many.
     fn drawn(seed: &mut Seed, peer: u64) -> Learned {
         let length = 1 + seed.below(2);
-        let asns = (0..length).map(|_| 65_000 + seed.below(3) as u32).collect();
+        let asns: Vec<u32> = (0..length).map(|_| 65_000 + seed.below(3) as u32).collect();
         let external = seed.below(4) > 0;
         let origin = if seed.below(3) > 0 { Origin::Igp } else { Origin::Incomplete };
         Learned {
@@ -166,7 +164,7 @@ mod tests {
                 next_hop: NextHop::V4(Ipv4Addr::new(10, 1, 0, peer as u8)),
                 attributes: PathAttributes {
                     origin,
-                    as_path: AsPath { segments: vec![AsSegment { kind: AsSegmentKind::Sequence, asns }] },
+                    as_path: AsPath::sequence(asns),
                     local_pref: (!external).then(|| 90 + 10 * seed.below(3) as u32),
                     ..PathAttributes::default()
                 },

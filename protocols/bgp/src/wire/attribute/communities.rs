@@ -227,7 +227,10 @@ fn parse_extended(text: &str) -> Option<ExtendedCommunity> {
 }
 
 /// A list of equally long values; RFC 7606 §7.8, §7.14, RFC 8092 §5: malformed unless a nonzero multiple of `N`.
-pub(super) fn decode<const N: usize, T>(value: &[u8], item: impl Fn([u8; N]) -> T) -> Option<Vec<T>> {
+pub(super) fn decode<const N: usize, T, L: FromIterator<T>>(
+    value: &[u8],
+    item: impl Fn([u8; N]) -> T,
+) -> Option<L> {
     let (items, rest) = value.as_chunks::<N>();
     (rest.is_empty() && !items.is_empty()).then(|| items.iter().map(|octets| item(*octets)).collect())
 }
@@ -242,8 +245,11 @@ impl LargeCommunity {
         }
     }
 
-    pub(super) fn octets(&self) -> impl Iterator<Item = u8> {
-        [self.global, self.local1, self.local2].into_iter().flat_map(u32::to_be_bytes)
+    pub(super) fn octets(&self) -> [u8; 12] {
+        let [a, b, c, d] = self.global.to_be_bytes();
+        let [e, f, g, h] = self.local1.to_be_bytes();
+        let [i, j, k, l] = self.local2.to_be_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l]
     }
 }
 

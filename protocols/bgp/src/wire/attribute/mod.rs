@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::Codec;
 
@@ -17,6 +18,9 @@ pub use communities::{Community, ExtendedCommunity, LargeCommunity};
 pub use next_hop::NextHop;
 pub use path::{AsPath, AsSegment, AsSegmentKind, Origin};
 pub use unknown::UnknownAttribute;
+
+/// A list that seldom has more than four entries: these need no memory of their own.
+pub type Few<T> = SmallVec<[T; 4]>;
 
 /// The attributes of an UPDATE, next hop apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -34,7 +38,7 @@ pub struct PathAttributes {
     /// Type 7 (with AS4_AGGREGATOR merged in): AS number and BGP Identifier.
     pub aggregator: Option<(u32, Ipv4Addr)>,
     /// Type 8 (RFC 1997).
-    pub communities: Vec<Community>,
+    pub communities: Few<Community>,
     /// Type 16 (RFC 4360).
     pub extended_communities: Vec<ExtendedCommunity>,
     /// Type 32 (RFC 8092).
@@ -71,9 +75,10 @@ const ONLY_TO_CUSTOMER: u8 = 35;
 impl PathAttributes {
     /// In the order of type codes (RFC 4271 §5). `next_hop` is written where NEXT_HOP carries it.
     pub(super) fn encode(&self, codec: &Codec, next_hop: Option<Ipv4Addr>) -> Vec<u8> {
-        let mut out = Vec::new();
+        // What a route with a community or two needs.
+        let mut out = Vec::with_capacity(64);
         write_attribute(TRANSITIVE, ORIGIN, &[self.origin as u8], &mut out);
-        write_attribute(TRANSITIVE, AS_PATH, &self.as_path.encode(codec.four_octet_as), &mut out);
+        self.write_as_path(TRANSITIVE, AS_PATH, codec.four_octet_as, &mut out);
         if let Some(next_hop) = next_hop {
             write_attribute(TRANSITIVE, NEXT_HOP, &next_hop.octets(), &mut out);
         }
@@ -87,21 +92,14 @@ impl PathAttributes {
             write_attribute(TRANSITIVE, ATOMIC_AGGREGATE, &[], &mut out);
         }
         if let Some(aggregator) = self.aggregator {
-            let value = encode_aggregator(aggregator, codec.four_octet_as);
-            write_attribute(OPTIONAL | TRANSITIVE, AGGREGATOR, &value, &mut out);
+            write_aggregator(AGGREGATOR, aggregator, codec.four_octet_as, &mut out);
         }
-        let communities = self.communities.iter().flat_map(|community| community.0.to_be_bytes());
-        write_list(COMMUNITIES, communities.collect(), &mut out);
-        let extended = self.extended_communities.iter().flat_map(|community| community.0);
-        write_list(EXTENDED_COMMUNITIES, extended.collect(), &mut out);
+        write_list(COMMUNITIES, &self.communities, |community| community.0.to_be_bytes(), &mut out);
+        write_list(EXTENDED_COMMUNITIES, &self.extended_communities, |community| community.0, &mut out);
         if !codec.four_octet_as {
             self.encode_as4(&mut out);
         }
-        write_list(
-            LARGE_COMMUNITY,
-            self.large_communities.iter().flat_map(LargeCommunity::octets).collect(),
-            &mut out,
-        );
+        write_list(LARGE_COMMUNITY, &self.large_communities, LargeCommunity::octets, &mut out);
         if let Some(asn) = self.only_to_customer {
             write_attribute(OPTIONAL | TRANSITIVE, ONLY_TO_CUSTOMER, &asn.to_be_bytes(), &mut out);
         }
@@ -114,37 +112,48 @@ impl PathAttributes {
     /// RFC 6793 §4.2.2: what two octets could not say, only where they could not.
     fn encode_as4(&self, out: &mut Vec<u8>) {
         if self.as_path.needs_four_octets() {
-            write_attribute(OPTIONAL | TRANSITIVE, AS4_PATH, &self.as_path.encode(true), out);
+            self.write_as_path(OPTIONAL | TRANSITIVE, AS4_PATH, true, out);
         }
         if let Some(aggregator) = self.aggregator.filter(|(asn, _)| u16::try_from(*asn).is_err()) {
-            write_attribute(OPTIONAL | TRANSITIVE, AS4_AGGREGATOR, &encode_aggregator(aggregator, true), out);
+            write_aggregator(AS4_AGGREGATOR, aggregator, true, out);
         }
+    }
+
+    fn write_as_path(&self, flags: u8, code: u8, four_octet_as: bool, out: &mut Vec<u8>) {
+        begin_attribute(flags, code, self.as_path.size(four_octet_as), out);
+        self.as_path.write(four_octet_as, out);
     }
 }
 
-fn encode_aggregator((asn, address): (u32, Ipv4Addr), four_octet_as: bool) -> Vec<u8> {
-    let mut value = Vec::new();
-    path::write_asn(asn, four_octet_as, &mut value);
-    value.extend(address.octets());
-    value
+fn write_aggregator(code: u8, (asn, address): (u32, Ipv4Addr), four_octet_as: bool, out: &mut Vec<u8>) {
+    begin_attribute(OPTIONAL | TRANSITIVE, code, path::asn_size(four_octet_as) + 4, out);
+    path::write_asn(asn, four_octet_as, out);
+    out.extend_from_slice(&address.octets());
 }
 
 /// An optional transitive attribute that exists only if its list has an entry.
-fn write_list(code: u8, value: Vec<u8>, out: &mut Vec<u8>) {
-    if !value.is_empty() {
-        write_attribute(OPTIONAL | TRANSITIVE, code, &value, out);
+fn write_list<T, const N: usize>(code: u8, list: &[T], octets: impl Fn(&T) -> [u8; N], out: &mut Vec<u8>) {
+    if !list.is_empty() {
+        begin_attribute(OPTIONAL | TRANSITIVE, code, N * list.len(), out);
+        for item in list {
+            out.extend_from_slice(&octets(item));
+        }
     }
+}
+
+fn write_attribute(flags: u8, code: u8, value: &[u8], out: &mut Vec<u8>) {
+    begin_attribute(flags, code, value.len(), out);
+    out.extend_from_slice(value);
 }
 
 /// The length takes one octet where it can (RFC 4271 §4.3). A value beyond two octets of length makes a message that
 /// is refused for its size, so what its length says does not matter.
-fn write_attribute(flags: u8, code: u8, value: &[u8], out: &mut Vec<u8>) {
-    match u8::try_from(value.len()) {
-        Ok(length) => out.extend([flags, code, length]),
+fn begin_attribute(flags: u8, code: u8, length: usize, out: &mut Vec<u8>) {
+    match u8::try_from(length) {
+        Ok(length) => out.extend_from_slice(&[flags, code, length]),
         Err(_) => {
-            out.extend([flags | EXTENDED_LENGTH, code]);
-            out.extend(u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
+            let [high, low] = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+            out.extend_from_slice(&[flags | EXTENDED_LENGTH, code, high, low]);
         }
     }
-    out.extend_from_slice(value);
 }

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{MP_REACH_NLRI, MP_UNREACH_NLRI, NextHop, OPTIONAL, write_attribute};
+use super::{MP_REACH_NLRI, MP_UNREACH_NLRI, NextHop, OPTIONAL, begin_attribute};
 use crate::wire::octets::Octets;
 use crate::wire::{AfiSafi, Codec, Family, nlri};
 
@@ -66,7 +66,9 @@ pub(super) fn decode_unreach(value: &[u8], codec: &Codec) -> Result<Option<MpUnr
 
 type Prefixes = (Vec<IpNet>, Vec<(IpNet, u32)>);
 
-/// One or the other, as the session has it for this family.
+/// One or the other, as the session has it for this family. Inlined: to hand the result over would cost more than to read
+/// a prefix or two.
+#[inline(always)]
 pub(in crate::wire) fn decode_prefixes(
     family: Family,
     octets: &[u8],
@@ -85,29 +87,25 @@ fn decode_family(octets: &mut Octets<'_>) -> Result<AfiSafi, MpError> {
     }
 }
 
-pub(in crate::wire) fn encode_reach(
+pub(in crate::wire) fn write_reach(
     family: Family,
     next_hop: &NextHop,
     prefixes: &[IpNet],
     out: &mut Vec<u8>,
 ) {
-    let mut value = family_octets(family).to_vec();
-    let next_hop = next_hop.encode();
-    value.push(u8::try_from(next_hop.len()).unwrap_or_default());
-    value.extend(next_hop);
-    value.push(0);
-    for prefix in prefixes {
-        nlri::write(prefix, &mut value);
-    }
-    write_attribute(OPTIONAL, MP_REACH_NLRI, &value, out);
+    let size = next_hop.size();
+    begin_attribute(OPTIONAL, MP_REACH_NLRI, 5 + size + nlri::sizes(prefixes), out);
+    out.extend_from_slice(&family_octets(family));
+    out.push(u8::try_from(size).unwrap_or_default());
+    next_hop.write(out);
+    out.push(0);
+    nlri::write(prefixes, out);
 }
 
-pub(in crate::wire) fn encode_unreach(family: Family, prefixes: &[IpNet], out: &mut Vec<u8>) {
-    let mut value = family_octets(family).to_vec();
-    for prefix in prefixes {
-        nlri::write(prefix, &mut value);
-    }
-    write_attribute(OPTIONAL, MP_UNREACH_NLRI, &value, out);
+pub(in crate::wire) fn write_unreach(family: Family, prefixes: &[IpNet], out: &mut Vec<u8>) {
+    begin_attribute(OPTIONAL, MP_UNREACH_NLRI, 3 + nlri::sizes(prefixes), out);
+    out.extend_from_slice(&family_octets(family));
+    nlri::write(prefixes, out);
 }
 
 fn family_octets(family: Family) -> [u8; 3] {

@@ -70,13 +70,14 @@ impl NextHop {
         }
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {
-            NextHop::V4(address) => address.octets().to_vec(),
+            NextHop::V4(address) => out.extend_from_slice(&address.octets()),
             NextHop::V6 { global, link_local } => {
-                let mut out = global.octets().to_vec();
-                out.extend(link_local.iter().flat_map(Ipv6Addr::octets));
-                out
+                out.extend_from_slice(&global.octets());
+                if let Some(link_local) = link_local {
+                    out.extend_from_slice(&link_local.octets());
+                }
             }
         }
     }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
 
+use super::Few;
 use crate::error::ParseError;
 use crate::wire::AS_TRANS;
 use crate::wire::octets::Octets;
@@ -41,7 +43,7 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AsPath {
     /// Segments, nearest AS first.
-    pub segments: Vec<AsSegment>,
+    pub segments: SmallVec<[AsSegment; 1]>,
 }
 
 /// One segment of an AS_PATH, never empty.
@@ -50,7 +52,7 @@ pub struct AsSegment {
     /// Ordered or not.
     pub kind: AsSegmentKind,
     /// 1 to 255 AS numbers.
-    pub asns: Vec<u32>,
+    pub asns: Few<u32>,
 }
 
 /// RFC 4271 §4.3: AS_SET is 1, AS_SEQUENCE is 2. (Confederation segments, RFC 5065, are malformed here.)
@@ -69,7 +71,7 @@ impl AsPath {
     /// A path of one sequence; the empty path for no AS numbers.
     pub fn sequence(asns: impl IntoIterator<Item = u32>) -> AsPath {
         let asns: Vec<u32> = asns.into_iter().collect();
-        let segment = |asns: &[u32]| AsSegment { kind: AsSegmentKind::Sequence, asns: asns.to_vec() };
+        let segment = |asns: &[u32]| AsSegment { kind: AsSegmentKind::Sequence, asns: asns.into() };
         AsPath { segments: asns.chunks(MAX_SEGMENT_LEN).map(segment).collect() }
     }
 
@@ -97,7 +99,7 @@ impl AsPath {
                     asns.insert(0, asn);
                 }
                 _ => {
-                    let segment = AsSegment { kind: AsSegmentKind::Sequence, asns: vec![asn] };
+                    let segment = AsSegment { kind: AsSegmentKind::Sequence, asns: smallvec![asn] };
                     self.segments.insert(0, segment);
                 }
             }
@@ -109,8 +111,13 @@ impl AsPath {
         self.segments.iter().flat_map(|segment| &segment.asns).any(|asn| u16::try_from(*asn).is_err())
     }
 
-    pub(super) fn encode(&self, four_octet_as: bool) -> Vec<u8> {
-        let mut out = Vec::new();
+    /// Octets of the value that `write` writes.
+    pub(super) fn size(&self, four_octet_as: bool) -> usize {
+        let lengths = self.segments.iter().map(|segment| segment.asns.len());
+        lengths.map(|length| 2 * length.div_ceil(MAX_SEGMENT_LEN) + length * asn_size(four_octet_as)).sum()
+    }
+
+    pub(super) fn write(&self, four_octet_as: bool, out: &mut Vec<u8>) {
         for segment in &self.segments {
             for asns in segment.asns.chunks(MAX_SEGMENT_LEN) {
                 out.push(match segment.kind {
@@ -119,18 +126,20 @@ impl AsPath {
                 });
                 out.push(u8::try_from(asns.len()).unwrap_or_default());
                 for asn in asns {
-                    write_asn(*asn, four_octet_as, &mut out);
+                    write_asn(*asn, four_octet_as, out);
                 }
             }
         }
-        out
     }
 
     /// RFC 7606 §7.2: malformed on an unknown segment type, an empty segment, or one that is cut short.
     /// RFC 7607 §2: and with AS 0 anywhere.
+    ///
+    /// Inlined: to hand the result over would cost more than to read it.
+    #[inline(always)]
     pub(super) fn decode(value: &[u8], four_octet_as: bool) -> Result<AsPath, String> {
         let mut octets = Octets::new(value);
-        let mut segments = Vec::new();
+        let mut segments = SmallVec::new();
         while let Some(kind) = octets.u8() {
             let kind = match kind {
                 1 => AsSegmentKind::Set,
@@ -142,9 +151,12 @@ impl AsPath {
                 Some(count) => usize::from(count),
                 None => return Err("one octet left over".to_owned()),
             };
-            let size = if four_octet_as { 4 } else { 2 };
-            let numbers = octets.take(count * size).ok_or("a segment is cut short")?;
-            let asns: Vec<u32> = numbers.chunks_exact(size).map(big_endian).collect();
+            let numbers = octets.take(count * asn_size(four_octet_as)).ok_or("a segment is cut short")?;
+            let asns: Few<u32> = if four_octet_as {
+                numbers.as_chunks().0.iter().map(|octets| u32::from_be_bytes(*octets)).collect()
+            } else {
+                numbers.as_chunks().0.iter().map(|octets| u16::from_be_bytes(*octets).into()).collect()
+            };
             if asns.contains(&0) {
                 return Err("AS 0 in the path".to_owned());
             }
@@ -177,7 +189,7 @@ impl AsPath {
         let Some(mut lacking) = self.hop_count().checked_sub(as4.hop_count()) else {
             return self.clone();
         };
-        let mut segments: Vec<AsSegment> = Vec::new();
+        let mut segments: SmallVec<[AsSegment; 1]> = SmallVec::new();
         for segment in &self.segments {
             if lacking == 0 {
                 break;
@@ -216,14 +228,15 @@ impl AsSegment {
 /// In two octets, AS_TRANS stands for what does not fit (RFC 6793 §4.2.2).
 pub(super) fn write_asn(asn: u32, four_octet_as: bool, out: &mut Vec<u8>) {
     if four_octet_as {
-        out.extend(asn.to_be_bytes());
+        out.extend_from_slice(&asn.to_be_bytes());
     } else {
-        out.extend(u16::try_from(asn).unwrap_or(AS_TRANS).to_be_bytes());
+        out.extend_from_slice(&u16::try_from(asn).unwrap_or(AS_TRANS).to_be_bytes());
     }
 }
 
-fn big_endian(octets: &[u8]) -> u32 {
-    octets.iter().fold(0, |number, octet| number << 8 | u32::from(*octet))
+/// Octets of one AS number.
+pub(super) fn asn_size(four_octet_as: bool) -> usize {
+    if four_octet_as { 4 } else { 2 }
 }
 
 /// As routers show it: `65001 65002 {64512,64513}`.
@@ -249,14 +262,14 @@ impl FromStr for AsPath {
             ParseError::new("an AS path", text, "AS numbers and {sets}, as in \"65001 65002 {64512,64513}\"")
         };
         let number = |text: &str| text.parse::<u32>().ok().filter(|asn| *asn != 0).ok_or_else(error);
-        let mut segments = Vec::new();
+        let mut segments = SmallVec::new();
         let mut sequence = Vec::new();
         for word in text.split_whitespace() {
             match word.strip_prefix('{') {
                 Some(set) => {
                     segments.extend(AsPath::sequence(sequence.drain(..)).segments);
                     let set = set.strip_suffix('}').ok_or_else(error)?;
-                    let asns: Vec<u32> = set.split(',').map(number).collect::<Result<_, _>>()?;
+                    let asns: Few<u32> = set.split(',').map(number).collect::<Result<_, _>>()?;
                     if asns.len() > MAX_SEGMENT_LEN {
                         return Err(error());
                     }

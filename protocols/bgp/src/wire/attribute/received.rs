@@ -28,10 +28,32 @@ pub(in crate::wire) struct Received {
     /// There was something besides MP_UNREACH_NLRI.
     pub(in crate::wire) beyond_unreach: bool,
     pub(in crate::wire) faults: Vec<Fault>,
-    /// Type codes seen, also of attributes that were then dropped.
-    seen: BTreeSet<u8>,
+    seen: Seen,
     as4_path: Option<AsPath>,
     as4_aggregator: Option<(u32, Ipv4Addr)>,
+}
+
+/// Type codes seen, also of attributes that were then dropped: one bit each.
+#[derive(Default)]
+struct Seen([u64; 4]);
+
+impl Seen {
+    /// False if it was there already.
+    fn insert(&mut self, code: u8) -> bool {
+        let (word, bit) = Seen::place(code);
+        let fresh = self.0[word] & bit == 0;
+        self.0[word] |= bit;
+        fresh
+    }
+
+    fn contains(&self, code: u8) -> bool {
+        let (word, bit) = Seen::place(code);
+        self.0[word] & bit != 0
+    }
+
+    fn place(code: u8) -> (usize, u64) {
+        (usize::from(code / 64), 1 << (code % 64))
+    }
 }
 
 /// Subcodes of the UPDATE Message Error (RFC 4271 §6.3).
@@ -78,25 +100,24 @@ struct Raw<'a> {
 impl Received {
     /// # Errors
     /// What RFC 7606 has no milder way for.
-    pub(in crate::wire) fn read(list: &[u8], codec: &Codec) -> Result<Received, Notification> {
-        let mut received = Received::default();
+    pub(in crate::wire) fn read(&mut self, list: &[u8], codec: &Codec) -> Result<(), Notification> {
         let mut octets = Octets::new(list);
         while !octets.is_empty() {
             let before = octets.rest();
             match next(&mut octets) {
-                Some(raw) => received.attribute(&raw, codec)?,
+                Some(raw) => self.attribute(&raw, codec)?,
                 None => {
                     // RFC 7606 §4: the rest of the list is lost, the NLRI behind it is not.
-                    received.beyond_unreach = true;
+                    self.beyond_unreach = true;
                     let text = "the attribute list ends inside an attribute".to_owned();
                     let malformed = Malformed::withdraw(MALFORMED_ATTRIBUTE_LIST, text);
-                    received.fault(before.get(1).copied().unwrap_or(0), malformed, &[]);
+                    self.fault(before.get(1).copied().unwrap_or(0), malformed, &[]);
                     break;
                 }
             }
         }
-        received.merge_four_octet_as();
-        Ok(received)
+        self.merge_four_octet_as();
+        Ok(())
     }
 
     fn attribute(&mut self, raw: &Raw<'_>, codec: &Codec) -> Result<(), Notification> {
@@ -218,7 +239,7 @@ impl Received {
             // Of use to route reflectors only: judged, then dropped.
             ORIGINATOR_ID => exactly::<4>(value).map(drop)?,
             CLUSTER_LIST => {
-                communities::decode::<4, ()>(value, drop).map(drop).ok_or_else(|| Malformed::length(value))?
+                communities::decode::<4, (), ()>(value, drop).ok_or_else(|| Malformed::length(value))?
             }
             EXTENDED_COMMUNITIES => {
                 attributes.extended_communities =
@@ -267,7 +288,7 @@ impl Received {
     /// (RFC 4760 §3).
     pub(in crate::wire) fn check_mandatory(&mut self, has_classic_nlri: bool) {
         for (code, needed) in [(ORIGIN, true), (AS_PATH, true), (NEXT_HOP, has_classic_nlri)] {
-            if needed && !self.seen.contains(&code) {
+            if needed && !self.seen.contains(code) {
                 self.fault(code, Malformed::withdraw(MISSING_WELL_KNOWN, "missing"), &[code]);
             }
         }

@@ -31,7 +31,8 @@ impl Update {
         let (announced, come) = classic(octets.rest())?;
         let has_classic_nlri = !(announced.is_empty() && come.is_empty());
 
-        let mut received = Received::read(list, codec)?;
+        let mut received = Received::default();
+        received.read(list, codec)?;
         if has_classic_nlri || received.mp_reachable {
             received.check_mandatory(has_classic_nlri);
         } else if received.beyond_unreach {
@@ -94,46 +95,42 @@ impl Update {
         if let Some(unreach) = received.mp_unreach.filter(|unreach| wanted(unreach.family)) {
             self.withdrawn.extend(unreach.prefixes);
         }
-        let mut reach = Vec::new();
         if !announced.is_empty() && wanted(Family::Ipv4) {
             // A missing NEXT_HOP has become treat-as-withdraw already.
             let next_hop = NextHop::V4(received.next_hop.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED));
-            reach.push((0, Reach { family: Family::Ipv4, next_hop, prefixes: announced }));
+            self.add_reach(0, Reach { family: Family::Ipv4, next_hop, prefixes: announced });
         }
         if let Some(mp) = received.mp_reach.filter(|mp| wanted(mp.family)) {
             let MpReach { family, next_hop, prefixes, .. } = mp;
-            reach.push((14, Reach { family, next_hop, prefixes }));
+            self.add_reach(14, Reach { family, next_hop, prefixes });
         }
-        for (code, reach) in &mut reach {
-            self.drop_multicast(*code, reach);
-        }
-        let mut reach: Vec<Reach> = reach.into_iter().map(|(_, reach)| reach).collect();
-        reach.retain(|reach| !reach.prefixes.is_empty());
-
         if severities.contains(&Severity::TreatAsWithdraw) {
+            let reach = std::mem::take(&mut self.reach);
             self.withdrawn.extend(reach.into_iter().flat_map(|reach| reach.prefixes));
             return;
         }
-        if reach.is_empty() {
+        if self.reach.is_empty() {
             return;
         }
         // RFC 4271 §4.3: a prefix in both fields counts as announced.
         if !self.withdrawn.is_empty() {
-            let announced: BTreeSet<&IpNet> = reach.iter().flat_map(|reach| &reach.prefixes).collect();
+            let announced: BTreeSet<&IpNet> = self.reach.iter().flat_map(|reach| &reach.prefixes).collect();
             self.withdrawn.retain(|prefix| !announced.contains(prefix));
         }
-        self.reach = reach;
         self.attributes = received.attributes;
     }
 
     /// RFC 4271 §6.3: a semantically incorrect prefix is logged and ignored.
-    fn drop_multicast(&mut self, code: u8, reach: &mut Reach) {
+    fn add_reach(&mut self, code: u8, mut reach: Reach) {
         let before = reach.prefixes.len();
         reach.prefixes.retain(nlri::is_unicast);
         let dropped = before - reach.prefixes.len();
         if dropped > 0 {
             let text = format!("{dropped} multicast prefixes ignored");
             self.errors.push(AttributeError { code, severity: Severity::Discard, text });
+        }
+        if !reach.prefixes.is_empty() {
+            self.reach.push(reach);
         }
     }
 }

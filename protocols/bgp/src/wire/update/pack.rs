@@ -3,17 +3,20 @@
 
 use ipnet::IpNet;
 
-use super::Update;
+use super::{Reach, Update};
 use crate::error::EncodeError;
-use crate::wire::attribute::multiprotocol::{encode_reach, encode_unreach};
-use crate::wire::{Codec, Family, HEADER_LEN, Kind, MAX_MESSAGE_LEN, NextHop, PathAttributes, frame, nlri};
+use crate::wire::attribute::multiprotocol::{write_reach, write_unreach};
+use crate::wire::{
+    Codec, Family, HEADER_LEN, Kind, MAX_MESSAGE_LEN, NextHop, PathAttributes, nlri, write_frame,
+    write_length,
+};
 
 /// What the two length fields leave of a message.
 const ROOM: usize = MAX_MESSAGE_LEN - HEADER_LEN - 4;
 /// Flags, code, two octets of length, AFI and SAFI.
 const MP_HEADER_LEN: usize = 7;
 
-/// UPDATEs that announce `prefixes` of `family`, many in each; none for no prefixes.
+/// Adds UPDATEs that announce `prefixes` of `family`, many in each, and says how many; none for no prefixes.
 ///
 /// IPv4 with an IPv4 next hop goes into the NLRI field, everything else into MP_REACH_NLRI, as the very first
 /// attribute (RFC 7606 §5.1).
@@ -26,122 +29,136 @@ pub fn pack_announcements(
     next_hop: &NextHop,
     family: Family,
     prefixes: &[IpNet],
-) -> Result<Vec<Vec<u8>>, EncodeError> {
+    out: &mut Vec<u8>,
+) -> Result<usize, EncodeError> {
     if !codec.families.contains(&family) {
         return Err(EncodeError::FamilyNotNegotiated { family });
     }
     if next_hop.family() != family && (family == Family::Ipv6 || !codec.extended_next_hop.contains(&family)) {
         return Err(EncodeError::NextHopOfOtherFamily { family, next_hop: *next_hop });
     }
-    if let Some(prefix) = prefixes.iter().find(|prefix| Family::of(prefix) != family) {
-        return Err(EncodeError::PrefixOfOtherFamily { family, prefix: *prefix });
+    let mut longest = 0;
+    for prefix in prefixes {
+        if Family::of(prefix) != family {
+            return Err(EncodeError::PrefixOfOtherFamily { family, prefix: *prefix });
+        }
+        longest = longest.max(nlri::size(prefix));
     }
     let classic = match (family, next_hop) {
         (Family::Ipv4, NextHop::V4(address)) => Some(*address),
         _ => None,
     };
-    let rest = attributes.encode(codec, classic);
-    let mut taken = rest.len();
+    let list = attributes.encode(codec, classic);
+    let mut taken = list.len();
     if classic.is_none() {
         // And the next hop's length, and the reserved octet.
         taken += MP_HEADER_LEN + next_hop.size() + 2;
     }
-    let longest = prefixes.iter().map(nlri::size).max().unwrap_or(0);
     let room = ROOM
         .checked_sub(taken)
         .filter(|room| *room >= longest)
-        .ok_or(EncodeError::AttributesTooLong { length: rest.len() })?;
-    let message = |prefixes: &[IpNet]| match classic {
-        Some(_) => update(&[], &rest, prefixes),
-        None => {
-            let mut list = Vec::with_capacity(ROOM);
-            encode_reach(family, next_hop, prefixes, &mut list);
-            list.extend_from_slice(&rest);
-            update(&[], &list, &[])
+        .ok_or(EncodeError::AttributesTooLong { length: list.len() })?;
+    out.reserve(HEADER_LEN + 4 + taken + (longest * prefixes.len()).min(room));
+    let mut messages = 0;
+    for prefixes in chunks(prefixes, room) {
+        let multiprotocol = |out: &mut Vec<u8>| {
+            write_reach(family, next_hop, prefixes, out);
+            out.extend_from_slice(&list);
+        };
+        match classic {
+            Some(_) => update(&[], |out| out.extend_from_slice(&list), prefixes, out),
+            None => update(&[], multiprotocol, &[], out),
         }
-    };
-    Ok(chunks(prefixes, room).into_iter().map(message).collect())
+        messages += 1;
+    }
+    Ok(messages)
 }
 
-/// UPDATEs that withdraw `prefixes`: IPv4 in the Withdrawn Routes field, IPv6 in MP_UNREACH_NLRI. Prefixes of a family
-/// that the session does not have cannot have been announced and are left out.
-pub fn pack_withdrawals(codec: &Codec, prefixes: &[IpNet]) -> Vec<Vec<u8>> {
+/// Adds UPDATEs that withdraw `prefixes`, and says how many: IPv4 in the Withdrawn Routes field, IPv6 in
+/// MP_UNREACH_NLRI. Prefixes of a family that the session does not have cannot have been announced and are left out.
+pub fn pack_withdrawals(codec: &Codec, prefixes: &[IpNet], out: &mut Vec<u8>) -> usize {
     let of = |family: Family| -> Vec<IpNet> {
         let ours = codec.families.contains(&family);
         prefixes.iter().filter(|prefix| ours && Family::of(prefix) == family).copied().collect()
     };
     let ipv4 = of(Family::Ipv4);
     let ipv6 = of(Family::Ipv6);
-    let classic = chunks(&ipv4, ROOM).into_iter().map(|prefixes| update(prefixes, &[], &[]));
-    let multiprotocol = chunks(&ipv6, ROOM - MP_HEADER_LEN).into_iter().map(|prefixes| {
-        let mut list = Vec::new();
-        encode_unreach(Family::Ipv6, prefixes, &mut list);
-        update(&[], &list, &[])
-    });
-    classic.chain(multiprotocol).collect()
+    let mut messages = 0;
+    for prefixes in chunks(&ipv4, ROOM) {
+        update(prefixes, |_| (), &[], out);
+        messages += 1;
+    }
+    for prefixes in chunks(&ipv6, ROOM - MP_HEADER_LEN) {
+        update(&[], |out| write_unreach(Family::Ipv6, prefixes, out), &[], out);
+        messages += 1;
+    }
+    messages
 }
 
 /// RFC 4724 §2.
 pub fn end_of_rib(family: Family) -> Vec<u8> {
-    let mut list = Vec::new();
-    if family == Family::Ipv6 {
-        encode_unreach(family, &[], &mut list);
-    }
-    update(&[], &list, &[])
+    let mut out = Vec::new();
+    let list = |out: &mut Vec<u8>| {
+        if family == Family::Ipv6 {
+            write_unreach(family, &[], out);
+        }
+    };
+    update(&[], list, &[], &mut out);
+    out
 }
 
 impl Update {
-    /// Whole messages: withdrawals, announcements, End-of-RIB; none if the UPDATE says nothing.
+    /// Whole messages, one behind the other: withdrawals, announcements, End-of-RIB; nothing if the UPDATE says nothing.
     ///
     /// What cannot be announced on this session ([`EncodeError`]) is withdrawn instead, so that the peer does not keep
     /// an older route; use [`pack_announcements`] to be told.
-    pub fn encode(&self, codec: &Codec) -> Vec<Vec<u8>> {
-        let mut announcements = Vec::new();
+    pub fn encode(&self, codec: &Codec) -> Vec<u8> {
+        let mut out = Vec::new();
         let mut withdrawn = self.withdrawn.clone();
-        for reach in &self.reach {
-            match pack_announcements(codec, &self.attributes, &reach.next_hop, reach.family, &reach.prefixes)
-            {
-                Ok(messages) => announcements.extend(messages),
-                Err(_) => withdrawn.extend(&reach.prefixes),
+        for Reach { family, next_hop, prefixes } in &self.reach {
+            if pack_announcements(codec, &self.attributes, next_hop, *family, prefixes, &mut out).is_err() {
+                withdrawn.extend(prefixes);
             }
         }
-        let mut messages = pack_withdrawals(codec, &withdrawn);
-        messages.extend(announcements);
-        messages.extend(self.end_of_rib.map(end_of_rib));
-        messages
+        if !withdrawn.is_empty() {
+            let mut first = Vec::new();
+            pack_withdrawals(codec, &withdrawn, &mut first);
+            out.splice(..0, first);
+        }
+        out.extend(self.end_of_rib.into_iter().flat_map(end_of_rib));
+        out
     }
 }
 
 /// Cuts `prefixes` into runs of at most `room` octets. `room` holds any single prefix.
-fn chunks(prefixes: &[IpNet], room: usize) -> Vec<&[IpNet]> {
-    let mut chunks = Vec::new();
+fn chunks(prefixes: &[IpNet], room: usize) -> impl Iterator<Item = &[IpNet]> {
     let mut rest = prefixes;
-    while !rest.is_empty() {
+    std::iter::from_fn(move || {
         let mut used = 0;
         let fits = |prefix: &&IpNet| {
             used += nlri::size(prefix);
             used <= room
         };
         let count = rest.iter().take_while(fits).count().max(1);
-        let (chunk, others) = rest.split_at(count);
-        chunks.push(chunk);
+        let (chunk, others) = rest.split_at_checked(count)?;
         rest = others;
-    }
-    chunks
+        Some(chunk)
+    })
 }
 
-fn update(withdrawn: &[IpNet], attributes: &[u8], announced: &[IpNet]) -> Vec<u8> {
-    let mut field = Vec::new();
-    for prefix in withdrawn {
-        nlri::write(prefix, &mut field);
-    }
-    let length = |field: &[u8]| u16::try_from(field.len()).unwrap_or(u16::MAX).to_be_bytes();
-    let mut body = length(&field).to_vec();
-    body.extend(field);
-    body.extend(length(attributes));
-    body.extend_from_slice(attributes);
-    for prefix in announced {
-        nlri::write(prefix, &mut body);
-    }
-    frame(Kind::Update, &body)
+/// Adds one UPDATE.
+fn update(withdrawn: &[IpNet], list: impl FnOnce(&mut Vec<u8>), announced: &[IpNet], out: &mut Vec<u8>) {
+    write_frame(Kind::Update, out, |out| {
+        write_field(out, |out| nlri::write(withdrawn, out));
+        write_field(out, list);
+        nlri::write(announced, out);
+    });
+}
+
+/// Adds two octets of length, and what they count.
+fn write_field(out: &mut Vec<u8>, field: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0, 0]);
+    field(out);
+    write_length(out.len() - start - 2, start, out);
 }

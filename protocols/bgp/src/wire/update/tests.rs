@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use super::*;
 use crate::error::{EncodeError, Severity};
-use crate::wire::{AsPath, Codec, Community, Message, Notification, UnknownAttribute};
+use crate::wire::{AsPath, Codec, Community, Framer, Message, Notification, UnknownAttribute};
 
 fn codec() -> Codec {
     Codec {
@@ -18,7 +18,7 @@ fn codec() -> Codec {
 fn attributes() -> PathAttributes {
     PathAttributes {
         as_path: AsPath::sequence([65001]),
-        communities: vec![Community::NO_EXPORT],
+        communities: [Community::NO_EXPORT].into_iter().collect(),
         ..PathAttributes::default()
     }
 }
@@ -33,6 +33,36 @@ fn v4() -> NextHop {
 
 fn v6() -> NextHop {
     NextHop::V6 { global: "2001:db8::1".parse().unwrap(), link_local: None }
+}
+
+fn whole_messages(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut framer = Framer::default();
+    framer.push(bytes);
+    let messages = std::iter::from_fn(|| framer.next_frame()).map(Result::unwrap).collect();
+    assert_eq!(framer.pending(), 0);
+    messages
+}
+
+fn pack_announcements(
+    codec: &Codec,
+    attributes: &PathAttributes,
+    next_hop: &NextHop,
+    family: Family,
+    prefixes: &[IpNet],
+) -> Result<Vec<Vec<u8>>, EncodeError> {
+    let mut out = Vec::new();
+    let count = super::pack_announcements(codec, attributes, next_hop, family, prefixes, &mut out);
+    let messages = whole_messages(&out);
+    assert_eq!(count.as_ref().unwrap_or(&0), &messages.len());
+    count.map(|_| messages)
+}
+
+fn pack_withdrawals(codec: &Codec, prefixes: &[IpNet]) -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    let count = super::pack_withdrawals(codec, prefixes, &mut out);
+    let messages = whole_messages(&out);
+    assert_eq!(count, messages.len());
+    messages
 }
 
 fn decode(message: &[u8], codec: &Codec) -> Update {
@@ -130,7 +160,7 @@ fn what_the_session_cannot_carry_is_the_callers_error() {
 #[test]
 fn attributes_may_fill_a_message_up_to_the_last_prefix() {
     let packed = |communities: usize, prefix: &str| {
-        let communities = vec![Community(1); communities];
+        let communities = vec![Community(1); communities].into();
         let attributes = PathAttributes { communities, ..attributes() };
         pack_announcements(&codec(), &attributes, &v4(), Family::Ipv4, &prefixes(&[prefix]))
     };
@@ -186,7 +216,7 @@ fn an_unknown_transitive_attribute_is_passed_on_partial_and_a_non_transitive_one
     let update = decode(&message(&[], &list, VIP), &codec());
     assert_eq!(update.attributes.unknown, [UnknownAttribute { flags: 0xc0, code: 99, value: vec![7, 7] }]);
     assert_eq!(update.errors, []);
-    let again = update.encode(&codec());
+    let again = whole_messages(&update.encode(&codec()));
     assert_eq!(decode(&again[0], &codec()).attributes.unknown[0].flags, 0xe0);
 }
 
@@ -398,7 +428,7 @@ fn what_cannot_be_announced_is_withdrawn_rather_than_left_as_it_was() {
     let prefixes = prefixes(&["192.0.2.53/32"]);
     let reach = vec![Reach { family: Family::Ipv4, next_hop: v6(), prefixes: prefixes.clone() }];
     let update = Update { reach, attributes: attributes(), ..Update::default() };
-    let messages = update.encode(&codec());
+    let messages = whole_messages(&update.encode(&codec()));
     assert_eq!(messages.len(), 1);
     assert_eq!(decode(&messages[0], &codec()), Update { withdrawn: prefixes, ..Update::default() });
     assert!(Message::Update(Update::default()).encode(&codec()).is_empty());
