@@ -39,7 +39,7 @@ address = "10.0.2.1"
 asn = 65001
 bfd = 3
 password_file = 7
-graceful_restart = true
+weight = 3
 [check.web]
 http = { port = 80 }
 [service.web]
@@ -57,7 +57,7 @@ const PLACES: &[(&str, usize)] = &[
     ("bgp.peer.tor1", 8),
     ("bgp.peer.tor2.bfd", 13),
     ("bgp.peer.tor2.password_file", 14),
-    ("bgp.peer.tor2.graceful_restart", 15),
+    ("bgp.peer.tor2.weight", 15),
     ("service.web.vips[0]", 19),
     ("192.0.2.80", 22),
     ("wbe", 23),

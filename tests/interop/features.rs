@@ -1,7 +1,7 @@
 //! Every feature of the matrix: its row of `docs/interop.md`, and the story that shows it with any router.
 
 use crate::router::Router;
-use crate::{bfd, heard, policy, protection, stories, unnumbered};
+use crate::{bfd, heard, policy, protection, stories, unnumbered, upgrade};
 
 macro_rules! features {
     ( $( $part:literal { $( $name:ident $row:literal => $module:ident :: $story:ident ; )* } )* ) => {
@@ -62,6 +62,11 @@ features! {
         ShutdownSaid "words of a shutdown, said by us (RFC 9003)" => policy::words_of_a_shutdown_are_shown_by_the_router;
         ShutdownHeard "words of a shutdown, said by the router" => policy::words_of_a_routers_shutdown_are_shown;
         PrefixLimit "the router's prefix limit is named (RFC 4486)" => policy::a_prefix_limit_of_the_router_is_named;
+    }
+    "Upgrades" {
+        Upgraded "planned upgrade (`anyvip upgrade`, `graceful_restart`): no route lost; what died meanwhile is gone (RFC 4724)" => upgrade::a_planned_upgrade_loses_no_route;
+        UpgradedUnderBfd "planned upgrade while BFD guards the session (RFC 5882)" => upgrade::a_planned_upgrade_under_bfd_loses_no_route;
+        DeadIsNotKept "with `graceful_restart`: an agent that died is kept no longer than asked, a silent one not at all" => upgrade::what_died_is_not_kept_for_longer_than_asked;
     }
     "Peers without addresses" {
         Unnumbered "peer by interface (`interface`): both families over a link-local session, found by router advertisements" => unnumbered::hosts_without_addresses_are_served;

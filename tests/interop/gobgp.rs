@@ -20,6 +20,9 @@ fn config(manner: &Manner) -> String {
             if manner.tells == Tells::AllPaths {
                 text += &format!("[{owner}.afi-safis.add-paths.config]\nsend-max = 8\n");
             }
+            if manner.keeps_routes {
+                text += &format!("[{owner}.afi-safis.mp-graceful-restart.config]\nenabled = true\n");
+            }
             if let Some(limit) = manner.limit {
                 text += &format!("[{owner}.afi-safis.prefix-limit.config]\nmax-prefixes = {limit}\n");
             }
@@ -32,6 +35,10 @@ fn config(manner: &Manner) -> String {
             "[{owner}.timers.config]\nconnect-retry = 1\nhold-time = 9\nkeepalive-interval = 3\n\
              idle-hold-time-after-reset = 1\n"
         )
+    };
+    let keeping = |owner: &str| match manner.keeps_routes {
+        true => format!("[{owner}.graceful-restart.config]\nenabled = true\nrestart-time = 20\n"),
+        false => String::new(),
     };
     let secured = |owner: &str| match manner.ttl_security {
         true => format!("[{owner}.ttl-security.config]\nenabled = true\nttl-min = 255\n"),
@@ -62,6 +69,7 @@ fn config(manner: &Manner) -> String {
     for (name, range) in [("hosts4", "10.1.0.0/16"), ("hosts6", "fd00:1::/32")] {
         text += &format!("[[peer-groups]]\n[peer-groups.config]\npeer-group-name = \"{name}\"\n");
         text += &timers("peer-groups");
+        text += &keeping("peer-groups");
         text += &families("peer-groups");
         text += &format!(
             "[[dynamic-neighbors]]\n[dynamic-neighbors.config]\nprefix = \"{range}\"\npeer-group = \"{name}\"\n"
@@ -90,6 +98,7 @@ impl Router for Gobgp {
             Feature::RouteRefresh => Some("keeps what it heard and never asks again"),
             Feature::CollisionSmaller | Feature::CollisionGreater => Some("never holds two connections"),
             Feature::HostName => Some("shows no names of hosts"),
+            Feature::DeadIsNotKept => Some("keeps routes after its hold timer too, for the time asked"),
             Feature::Unnumbered
             | Feature::UnnumberedAgain
             | Feature::UnnumberedCall
@@ -99,6 +108,7 @@ impl Router for Gobgp {
             Feature::UnnumberedBfd
             | Feature::BfdSessions
             | Feature::BfdGuard
+            | Feature::UpgradedUnderBfd
             | Feature::BfdAuthentication
             | Feature::StaticRoute => Some("has no BFD"),
             _ => None,

@@ -30,6 +30,7 @@ mod protection;
 mod router;
 mod stories;
 mod unnumbered;
+mod upgrade;
 
 /// Tests at once.
 const AT_ONCE: usize = 8;

@@ -75,6 +75,7 @@ impl Router for Openbgpd {
             Feature::UnnumberedBfd
             | Feature::BfdSessions
             | Feature::BfdGuard
+            | Feature::UpgradedUnderBfd
             | Feature::BfdAuthentication
             | Feature::StaticRoute => Some("has no BFD"),
             _ => None,

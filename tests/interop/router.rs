@@ -86,6 +86,8 @@ pub(crate) struct Manner {
     pub(crate) host_asn: Option<u32>,
     /// Most prefixes that it takes of a host.
     pub(crate) limit: Option<u32>,
+    /// It keeps the routes of a host that restarts and asks for it (RFC 4724).
+    pub(crate) keeps_routes: bool,
     /// What it tells the hosts.
     pub(crate) tells: Tells,
     /// BFD at 50 ms × 3 (multihop: 100 ms × 3).
@@ -128,6 +130,7 @@ impl Default for Manner {
             asn: ROUTER_AS,
             host_asn: None,
             limit: None,
+            keeps_routes: false,
             tells: Tells::Nothing,
             bfd: Bfd::None,
         }

@@ -16,6 +16,7 @@ mod reload;
 mod return_path;
 mod socket;
 mod stop;
+mod upgrade;
 mod uplink;
 mod vip;
 

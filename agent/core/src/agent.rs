@@ -13,9 +13,10 @@ use crate::asks::Asks;
 use crate::bfd::BfdView;
 use crate::bgp::known;
 use crate::boundary::{
-    Action, Announcements, Command, Event, Fact, HealthState, Reply, RequestId, ServiceName, Start, Target,
+    Action, Announcements, CheckName, Command, Event, Fact, HealthState, Reply, RequestId, ServiceName,
+    Start, Target,
 };
-use crate::checks::Checks;
+use crate::checks::{Checks, Heritage};
 use crate::config::Config;
 use crate::crash_loop::CrashLoop;
 use crate::default_route::DefaultRoutes;
@@ -25,10 +26,12 @@ use crate::kernel::KernelView;
 use crate::neighbours::Neighbours;
 use crate::notices::Notices;
 use crate::peers::Peers;
+use crate::restored::Inheritance;
 use crate::services::Services;
 use crate::state::{Drained, StoredState, StoredStateRead};
 use crate::stop::Stop;
 use crate::store::{Outcome, Store};
+use crate::upgrade::Upgrade;
 use crate::vip::Vips;
 
 /// Format of the state on disk.
@@ -67,6 +70,9 @@ pub struct Agent {
     pub(crate) bfd: BfdView,
     pub(crate) view: Option<KernelView>,
     pub(crate) stop: Stop,
+    pub(crate) upgrade: Upgrade,
+    /// What a former process handed down, until the start.
+    inheritance: Option<Inheritance>,
     /// What each peer's speaker was given last.
     pub(crate) announced: Announcements,
     replies: Vec<WaitingReply>,
@@ -90,7 +96,7 @@ struct WaitingReply {
 impl Agent {
     /// An agent that acts from [`Event::Started`] on.
     pub fn new(start: Start) -> Agent {
-        let Start { config, state, boot_id, wall_clock_ms, seed } = start;
+        let Start { config, state, boot_id, wall_clock_ms, seed, inheritance } = start;
         let (mut stored, unreadable) = match state {
             StoredStateRead::Absent => (StoredState::default(), None),
             StoredStateRead::Read(stored) if stored.version <= STATE_VERSION => (stored, None),
@@ -100,6 +106,11 @@ impl Agent {
             }
             StoredStateRead::Unreadable(text) => (StoredState::default(), Some(text)),
         };
+        if inheritance.is_some() {
+            // The former process has not ended, it became this one.
+            stored.running_since = None;
+            stored.unclean_exits.clear();
+        }
         let crash_loop = CrashLoop::begin(&mut stored, wall_clock_ms);
         let seed = Seed::new(seed);
         let mut agent = Agent {
@@ -122,6 +133,8 @@ impl Agent {
             bfd: BfdView::default(),
             view: None,
             stop: Stop::default(),
+            upgrade: Upgrade::default(),
+            inheritance,
             announced: Announcements::new(),
             replies: Vec::new(),
             next_request: 0,
@@ -174,6 +187,8 @@ impl Agent {
                 let outcome = self.store.finished(now, generation, result);
                 self.persisted(outcome, &mut out);
             }
+            Event::HandedDown { result } => self.handed_down(now, result, &mut out),
+            Event::NotReplaced { failure } => self.not_replaced(now, &failure, &mut out),
             Event::Bgp(event) => self.hear(now, event, &mut out),
             Event::Bfd(fact) => self.hear_bfd(now, fact, &mut out),
             Event::Nd(event) => self.hear_link(now, event, &mut out),
@@ -217,6 +232,7 @@ impl Agent {
             self.crash_loop.deadline(),
             self.admin.deadline(),
             self.stop.deadline(),
+            self.upgrade.deadline(),
             self.neighbours.deadline(),
         ];
         rare.into_iter().flatten().min()
@@ -260,8 +276,19 @@ impl Agent {
         }
         self.peers.configure(now, self.config.bgp.peers.keys());
         let services = std::mem::take(&mut self.config.services);
-        self.checks.configure(now, &services, |_, _| HealthState::Unknown, out);
+        let inheritance = self.inheritance.take();
+        let inherited = |service: &ServiceName, check: &CheckName, target: Target| match inheritance
+            .as_ref()
+            .and_then(|handed| handed.of(service, check, target))
+        {
+            Some((state, age)) => Heritage::Handed(state, age),
+            None => Heritage::Stands(HealthState::Unknown),
+        };
+        self.checks.configure(now, &services, inherited, out);
         self.config.services = services;
+        if let Some(inheritance) = inheritance {
+            self.take_over(now, &inheritance, out);
+        }
         self.tell_speaker(now, anyvip_bgp::Event::Configure(self.speaker_config()), out);
         if self.view.is_some() {
             self.look(now, true, out);
@@ -353,6 +380,9 @@ impl Agent {
         }
         self.touched |= self.admin.expire(now);
         self.expire_neighbours(now, out);
+        if self.upgrade.deadline().is_some_and(|at| at <= now) {
+            self.upgrade_expired(now, out);
+        }
         if self.stop.deadline().is_some_and(|at| at <= now) {
             self.stop_expired(now, out);
         }
@@ -403,6 +433,7 @@ impl Agent {
                     "the state on disk cannot be read and is left as it is: move it away and start anew";
                 return refuse(request, text.to_owned(), out);
             }
+            Command::Upgrade { to, force } => return self.prepare_upgrade(now, request, (to, force), out),
             Command::Drain { service, reason } => {
                 let since = self.wall_clock_ms.saturating_add(now.as_millis());
                 let drained = Drained { since, reason: reason.clone() };
@@ -462,6 +493,7 @@ impl Agent {
             self.want_bfd(now, out);
             self.pursue(now, out);
             self.stop_goes_on(now, out);
+            self.upgrade_goes_on(now, out);
         }
         self.bug("deciding went round in a circle", out);
     }

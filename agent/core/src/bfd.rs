@@ -26,6 +26,8 @@ use crate::status::{BfdStatus, PeerStatus, VipPeerStatus};
 /// How long a wish counts without being renewed. A main loop that stands still for two seconds flaps nothing; one that stands
 /// still for five does not look healthy any more.
 const LEASE: Duration = Duration::from_secs(4);
+/// Between packets while another program takes over: the peer waits for `multiplier` of them.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is renewed.
 const RENEWAL: Duration = Duration::from_secs(1);
 
@@ -90,6 +92,12 @@ fn session(
     }
 }
 
+/// A session that guards a BGP peer, sending no more often than `pause` for a while.
+fn guard(address: IpAddr, interface: Option<String>, bfd: &Bfd, pause: Option<Duration>) -> SessionConfig {
+    let plain = session(address, interface, bfd, Wish::Up, false);
+    SessionConfig { desired_min_tx: bfd.interval.max(pause.unwrap_or_default()), ..plain }
+}
+
 impl Config {
     /// The files with the keys of BFD sessions, each with the path of the key that names it.
     pub fn bfd_keys(&self) -> BTreeMap<SessionName, (String, &BfdAuthentication)> {
@@ -120,13 +128,13 @@ impl Agent {
     /// All sessions that there shall be.
     fn bfd_sessions(&self) -> BTreeMap<SessionName, SessionConfig> {
         let mut sessions = BTreeMap::new();
+        // The program that takes over needs longer than a detection time; the peer is asked for patience first.
+        let pause = self.upgrade.is_under_way().then_some(PATIENCE);
         for (name, bfd) in &self.config.bgp.bfd {
             // Until somebody is known at the other end of a link there is nothing to watch.
             let Some(remote) = self.remote_of(name).and_then(|remote| remote.endpoint()) else { continue };
             let key = session_name(remote.address, remote.interface.as_deref());
-            sessions
-                .entry(key)
-                .or_insert_with(|| session(remote.address, remote.interface, bfd, Wish::Up, false));
+            sessions.entry(key).or_insert_with(|| guard(remote.address, remote.interface, bfd, pause));
         }
         for (name, peer) in &self.config.statics {
             // One that no service names has no health to carry.
@@ -243,7 +251,7 @@ impl Agent {
             }
         }
         let failed = matches!(&fact, BfdFact::StateChanged(change) if change.is_failure());
-        self.touched |= matches!(fact, BfdFact::StateChanged(_));
+        self.touched |= matches!(fact, BfdFact::StateChanged(_)) || self.upgrade.is_under_way();
         if !matches!(fact, BfdFact::Negotiated(_)) {
             out.push(Action::Record(Fact::Bfd { peers: owners.clone(), fact }));
         }
@@ -260,8 +268,22 @@ impl Agent {
     /// Whether BFD lets this BGP peer be told anything.
     pub(crate) fn bfd_lets(&self, peer: &PeerName) -> bool {
         let strict = self.config.bgp.bfd.get(peer).is_some_and(|bfd| bfd.strict);
-        let up = || self.session_of(peer).is_some_and(|session| self.bfd.state(&session) == State::Up);
-        !strict || up()
+        !strict || self.bfd_state(peer) == State::Up
+    }
+
+    /// Whether every peer that BFD guards has agreed to wait for another program.
+    pub(crate) fn guards_are_patient(&self) -> bool {
+        self.config.bgp.bfd.keys().filter_map(|peer| self.session_of(peer)).all(|session| {
+            let known = self.bfd.sessions.get(&session).filter(|session| session.state == State::Up);
+            let transmit = |known: &Session| known.negotiated.and_then(|(transmit, _)| transmit);
+            // One that wants no packets at all waits for none.
+            known.is_none_or(|known| transmit(known).is_none_or(|transmit| transmit >= PATIENCE))
+        })
+    }
+
+    /// Of the session with this peer, if there is one.
+    pub(crate) fn bfd_state(&self, peer: &PeerName) -> State {
+        self.session_of(peer).map_or(State::Down, |session| self.bfd.state(&session))
     }
 
     pub(crate) fn bfd_status(&self, now: Time, peer: &PeerName) -> Option<BfdStatus> {
@@ -323,6 +345,7 @@ impl Agent {
             last_error: bfd.as_ref().and_then(|bfd| bfd.trouble.clone()),
             last_error_for_ms: None,
             heard: None,
+            graceful_restart_s: None,
             sessions_lost: 0,
             bfd,
         }

@@ -42,7 +42,14 @@ impl Agent {
     pub(crate) fn hear(&mut self, now: Time, event: anyvip_bgp::Event, out: &mut Vec<Action>) {
         use anyvip_bgp::Event as Bgp;
         // Only this machine speaks for the configuration, the wanted set and time.
-        if matches!(event, Bgp::DeadlineReached | Bgp::Configure(_) | Bgp::Wanted { .. } | Bgp::Stop { .. }) {
+        if matches!(
+            event,
+            Bgp::DeadlineReached
+                | Bgp::Configure(_)
+                | Bgp::Wanted { .. }
+                | Bgp::Restarting { .. }
+                | Bgp::Stop { .. }
+        ) {
             return self.bug("the driver sent a command of the agent to its speaker", out);
         }
         if let Bgp::Accepted { remote, .. } = &event {

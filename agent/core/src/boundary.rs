@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{CheckKind, Config, Standing};
 use crate::kernel::KernelView;
 pub use crate::neighbours::Learned;
+use crate::restored::{Inheritance, Restored};
 use crate::state::{StoredState, StoredStateRead};
 
 /// What the agent is made from. The driver reads the world once; the first event is [`Event::Started`].
@@ -28,6 +29,9 @@ pub struct Start {
     pub wall_clock_ms: u64,
     /// Seed of all jitter.
     pub seed: u64,
+    /// What the process that this one took the place of handed down.
+    #[serde(default)]
+    pub inheritance: Option<Inheritance>,
 }
 
 /// Everything that can happen to an agent.
@@ -45,6 +49,10 @@ pub enum Event {
     KernelDone { request: KernelRequestId, result: Result<(), Failure> },
     /// Answer to [`Action::Persist`].
     Persisted { generation: u64, result: Result<(), Failure> },
+    /// Answer to [`Action::HandDown`].
+    HandedDown { result: Result<(), Failure> },
+    /// Answer to [`Action::Replace`]: this process goes on. Otherwise there is nobody left to be told.
+    NotReplaced { failure: Failure },
     /// From the BGP connections.
     Bgp(anyvip_bgp::Event),
     /// From the BFD sessions, which run beside (on a thread of their own).
@@ -76,6 +84,10 @@ pub enum Action {
     Kernel { request: KernelRequestId, change: KernelRequest },
     /// Write the whole state, newest wins. Answered by `Persisted`.
     Persist { generation: u64, state: StoredState },
+    /// Write this down for the process that takes over. Answered by `HandedDown`.
+    HandDown { restored: Restored },
+    /// Become the new program; what was handed down is for it alone. Answered by `NotReplaced`, if at all.
+    Replace,
     /// `Connect`, `Send` and `Close` of the speaker; its facts stay inside.
     Bgp(anyvip_bgp::Action),
     /// All BFD sessions that there shall be, until the lease ends; latest wins. Not answered: facts come as [`Event::Bfd`].
@@ -202,6 +214,8 @@ pub enum Command {
     Drain { service: Option<ServiceName>, reason: Option<String> },
     /// Put one service, or all, back.
     Undrain { service: Option<ServiceName> },
+    /// Make room for this version of the program, which the driver has found to be good; `force`: although routes are lost.
+    Upgrade { to: String, force: bool },
     /// Apply this configuration; `Err` carries what `validate` prints: the running one stays.
     Reload { config: Result<Box<Config>, String> },
 }

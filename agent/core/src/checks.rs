@@ -12,6 +12,7 @@ use crate::boundary::{
 };
 use crate::config::{Check, OnError, Service};
 use crate::health::{Change, HealthFsm};
+use crate::restored::RestoredCheck;
 use crate::schedule::{Due, Schedule};
 
 /// What is kept of a probe's words, in bytes.
@@ -19,6 +20,15 @@ const LONGEST_DETAIL: usize = 240;
 
 /// Probes in flight at once. What is due beyond that waits its turn here, where no guard runs: waiting is not failing.
 pub(crate) const MOST_AT_ONCE: usize = 64;
+
+/// Where a new check begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heritage {
+    /// Where others stand that know the same addresses.
+    Stands(HealthState),
+    /// Where it stood this long ago, in a former process.
+    Handed(HealthState, Duration),
+}
 
 /// One check against one target.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,7 +103,7 @@ impl Checks {
         &mut self,
         now: Time,
         services: &BTreeMap<ServiceName, Service>,
-        inherited: impl Fn(&ServiceName, Target) -> HealthState,
+        inherited: impl Fn(&ServiceName, &CheckName, Target) -> Heritage,
         out: &mut Vec<Action>,
     ) {
         let mut known: BTreeMap<(ServiceName, CheckName, Target), u64> = BTreeMap::new();
@@ -113,7 +123,7 @@ impl Checks {
                             self.edit(now, id, check, out);
                             id
                         }
-                        None => self.begin(now, name, check, target, inherited(name, target)),
+                        None => self.begin(now, name, check, target, inherited(name, &check.name, target)),
                     };
                     self.by_service.entry(name.clone()).or_default().push(id);
                 }
@@ -133,7 +143,7 @@ impl Checks {
         service: &ServiceName,
         check: &Check,
         target: Target,
-        state: HealthState,
+        heritage: Heritage,
     ) -> u64 {
         let id = self.next_run;
         self.next_run += 1;
@@ -147,7 +157,10 @@ impl Checks {
             service: service.clone(),
             check: check.clone(),
             target,
-            health: HealthFsm::new(now, state, check.rise, check.fall),
+            health: match heritage {
+                Heritage::Stands(state) => HealthFsm::new(now, state, check.rise, check.fall),
+                Heritage::Handed(state, age) => HealthFsm::inherit(now, state, age, check.rise, check.fall),
+            },
             schedule,
             away_since: None,
         };
@@ -323,6 +336,31 @@ impl Checks {
         self.by_service.get(service).into_iter().flatten().filter_map(|id| self.runs.get(id))
     }
 
+    /// Whether any check of a service stands only where a former process left it.
+    pub(crate) fn undecided(&self, service: &ServiceName) -> bool {
+        self.of(service).any(|run| run.health.inherited(Time::ZERO).is_some())
+    }
+
+    /// Whether a former process left this service up.
+    pub(crate) fn inherited_up(&self, service: &ServiceName) -> bool {
+        self.undecided(service) && self.of(service).all(|run| run.health.state() == HealthState::Up)
+    }
+
+    /// Where the checks of a service stand, for a process that takes over.
+    pub(crate) fn handed_down(&self, now: Time, service: &ServiceName) -> Vec<RestoredCheck> {
+        let check = |run: &CheckRun| {
+            let decided = run.health.state() != HealthState::Unknown;
+            let age = run.health.heard(now).filter(|_| decided)?;
+            Some(RestoredCheck {
+                name: run.check.name.clone(),
+                target: run.target,
+                state: run.health.state(),
+                age,
+            })
+        };
+        self.of(service).filter_map(check).collect()
+    }
+
     /// What the checks of a service say of one VIP: up if all are up, down if any is down.
     pub(crate) fn of_vip(&self, service: &ServiceName, vip: IpAddr, on_error: OnError) -> VipHealth {
         let mine =
@@ -410,7 +448,7 @@ mod tests {
     fn at_most_64_probes_run_and_those_that_wait_are_neither_guarded_nor_forgotten() {
         let (mut checks, mut out) = (Checks::new(Seed::new(1)), Vec::new());
         let services = services(200);
-        checks.configure(Time::ZERO, &services, |_, _| HealthState::Unknown, &mut out);
+        checks.configure(Time::ZERO, &services, |_, _, _| Heritage::Stands(HealthState::Unknown), &mut out);
         for vip in &services.values().next().unwrap().vips {
             checks.vip_is(Time::ZERO, *vip, true, &mut out);
         }

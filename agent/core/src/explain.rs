@@ -43,6 +43,7 @@ impl Agent {
                 .chain(self.config.statics.keys().map(|name| self.static_peer(now, name)))
                 .collect(),
             decision_to_wire_us: Histogram::default(),
+            upgrade: self.upgrade.status(now),
         }
     }
 
@@ -87,7 +88,7 @@ impl Agent {
                 left_ms: left.map(|until| ms(until, now)),
                 waiting_for,
             }),
-            checks: self.checks.of(name).map(check_status).collect(),
+            checks: self.checks.of(name).map(|run| check_status(now, run)).collect(),
             vips: config.vips.iter().map(|vip| self.vip(name, config, *vip)).collect(),
         }
     }
@@ -187,6 +188,7 @@ impl Agent {
             last_error: peer.and_then(|peer| Some(peer.last_error.as_ref()?.0.clone())),
             last_error_for_ms: peer.and_then(|peer| Some(ms(now, peer.last_error.as_ref()?.1))),
             heard: self.heard(name),
+            graceful_restart_s: session.and_then(|facts| Some(facts.graceful_restart?.as_secs())),
             sessions_lost: peer.map_or(0, |peer| peer.losses),
         }
     }
@@ -481,7 +483,7 @@ fn health_word(health: &VipHealth) -> &'static str {
     }
 }
 
-fn check_status(run: &CheckRun) -> CheckStatus {
+fn check_status(now: Time, run: &CheckRun) -> CheckStatus {
     let state = match run.health.state() {
         _ if run.health.erring() => "error",
         HealthState::Up => "up",
@@ -504,6 +506,7 @@ fn check_status(run: &CheckRun) -> CheckStatus {
             latency_us: u64::try_from(last.latency.as_micros()).unwrap_or(u64::MAX),
             detail: last.detail.clone(),
         }),
+        inherited_ms: run.health.inherited(now).map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 

@@ -20,6 +20,10 @@ pub(crate) struct HealthFsm {
     /// Equal results in a row, of any kind.
     run: u32,
     last: Option<ProbeOutcome>,
+    /// When it passed or failed last, to this machine's knowledge.
+    heard: Option<Time>,
+    /// The state is that of a former process: how old it was, and when it was taken over. Until own results decide.
+    inherited: Option<(Duration, Time)>,
 }
 
 /// What one result did.
@@ -46,7 +50,24 @@ impl HealthFsm {
             errors: 0,
             run: 0,
             last: None,
+            heard: None,
+            inherited: None,
         }
+    }
+
+    /// A machine that stands where that of a former process stood, `age` ago.
+    pub(crate) fn inherit(now: Time, state: HealthState, age: Duration, rise: u32, fall: u32) -> HealthFsm {
+        HealthFsm { inherited: Some((age, now)), ..HealthFsm::new(now, state, rise, fall) }
+    }
+
+    /// How old the state is, if it is that of a former process.
+    pub(crate) fn inherited(&self, now: Time) -> Option<Duration> {
+        self.inherited.map(|(age, since)| age.saturating_add(now.since(since)))
+    }
+
+    /// How long ago it passed or failed last.
+    pub(crate) fn heard(&self, now: Time) -> Option<Duration> {
+        self.heard.map(|heard| now.since(heard)).or_else(|| self.inherited(now))
     }
 
     /// Where it stands.
@@ -95,10 +116,14 @@ impl HealthFsm {
                 None
             }
         };
+        if outcome.result != ProbeResult::Error {
+            self.heard = Some(now);
+        }
         self.last = Some(outcome);
+        let confirmed = decided.is_some() && self.inherited.take().is_some();
         let state = decided.and_then(|to| self.turn(now, to));
         let errors = (erring.0 != self.erring()).then_some(self.erring());
-        let matters = state.is_some() || erring.1 != self.failed_by_errors();
+        let matters = confirmed || state.is_some() || erring.1 != self.failed_by_errors();
         Change { state, errors, matters }
     }
 
@@ -111,6 +136,7 @@ impl HealthFsm {
     /// Forgets what was known: the target was away and may have changed meanwhile.
     pub(crate) fn forget(&mut self, now: Time) -> Change {
         (self.passes, self.fails, self.errors, self.run) = (0, 0, 0, 0);
+        (self.heard, self.inherited) = (None, None);
         let state = self.turn(now, HealthState::Unknown);
         Change { matters: state.is_some(), errors: None, state }
     }
@@ -207,6 +233,34 @@ mod tests {
         assert_eq!(fsm.state(), HealthState::Up, "the fails before the change are not counted");
         feed(&mut fsm, &[Fail]);
         assert_eq!(fsm.state(), HealthState::Down);
+    }
+
+    #[test]
+    fn what_is_inherited_stands_until_own_results_decide_and_its_age_is_known() {
+        let second = Time::from_secs(1);
+        let inherited = || HealthFsm::inherit(second, HealthState::Up, Duration::from_secs(2), 2, 2);
+        assert_eq!(inherited().inherited(Time::from_secs(4)), Some(Duration::from_secs(5)));
+        let mut fsm = inherited();
+        assert!(feed(&mut fsm, &[Error, Pass]).iter().all(|change| !change.matters));
+        assert!(fsm.inherited(second).is_some());
+        let confirmed = feed(&mut fsm, &[Pass]).remove(0);
+        assert_eq!((confirmed.state, confirmed.matters), (None, true));
+        assert!(fsm.inherited(second).is_none() && fsm.state() == HealthState::Up);
+        let mut fsm = inherited();
+        feed(&mut fsm, &[Fail]);
+        assert_eq!((fsm.state(), fsm.inherited(second).is_some()), (HealthState::Up, true));
+        feed(&mut fsm, &[Fail]);
+        assert_eq!((fsm.state(), fsm.inherited(second)), (HealthState::Down, None));
+    }
+
+    #[test]
+    fn an_error_says_nothing_about_when_it_was_heard_of() {
+        let mut fsm = fsm();
+        assert_eq!(fsm.heard(Time::from_secs(3)), None);
+        feed(&mut fsm, &[Error]);
+        assert_eq!(fsm.heard(Time::from_secs(3)), None);
+        feed(&mut fsm, &[Fail]);
+        assert_eq!(fsm.heard(Time::from_secs(3)), Some(Duration::from_secs(2)));
     }
 
     #[test]

@@ -52,12 +52,14 @@ mod notices;
 mod peers;
 pub mod recording;
 mod reload;
+pub mod restored;
 mod schedule;
 mod services;
 pub mod state;
 pub mod status;
 mod stop;
 mod store;
+mod upgrade;
 mod verdicts;
 mod vip;
 

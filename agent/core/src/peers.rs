@@ -224,6 +224,7 @@ mod tests {
             enhanced_route_refresh: false,
             peer_role: None,
             add_path: BTreeSet::new(),
+            graceful_restart: None,
         };
         peers.session_up(&name, facts);
         let peer = peers.get(&name).unwrap();

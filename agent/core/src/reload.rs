@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use anyvip_machine::Time;
 
 use crate::agent::{Agent, refuse};
-use crate::boundary::{Action, Fact, HealthState, RequestId, ServiceName, Target};
+use crate::boundary::{Action, CheckName, Fact, HealthState, RequestId, ServiceName, Target};
+use crate::checks::Heritage;
 use crate::config::{Config, Service};
 
 impl Agent {
@@ -31,7 +32,7 @@ impl Agent {
         let former_speaker = self.speaker_config();
         let former = std::mem::replace(&mut self.config, config);
         let services = std::mem::take(&mut self.config.services);
-        let inherited = |service: &ServiceName, target: Target| -> HealthState {
+        let inherited = |service: &ServiceName, _: &CheckName, target: Target| {
             let vips = services.get(service).map_or(&[][..], |service| &service.vips);
             let states = Agent::target_vips(target, vips).into_iter().filter_map(|vip| heirs.get(&vip));
             // A check for all VIPs must not bring down those that are up: what is down is held down by its own.
@@ -40,7 +41,7 @@ impl Agent {
                 HealthState::Down => 1,
                 HealthState::Up => 2,
             };
-            states.max_by_key(rank).copied().unwrap_or(HealthState::Unknown)
+            Heritage::Stands(states.max_by_key(rank).copied().unwrap_or(HealthState::Unknown))
         };
         self.checks.configure(now, &services, inherited, out);
         self.config.services = services;

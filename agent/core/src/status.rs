@@ -20,6 +20,46 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Event received → the write of its UPDATE returned; filled in by the driver.
     pub decision_to_wire_us: Histogram,
+    /// An upgrade under way, or how the last one ended that this process knows of.
+    #[serde(default)]
+    pub upgrade: Option<UpgradeStatus>,
+}
+
+/// How far `anyvip upgrade` has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeStatus {
+    /// `preparing` and `failed` in the old process, `taking_over` and `done` in the new one.
+    pub phase: String,
+    /// Version that this process took over from.
+    pub from: Option<String>,
+    pub text: String,
+    /// In this phase.
+    pub for_ms: u64,
+    /// Peers that keep routes of the former process and are not told yet that they know everything.
+    pub waiting_for: Vec<String>,
+}
+
+/// What `anyvip upgrade` would do now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradePlan {
+    pub lines: Vec<UpgradeLine>,
+}
+
+impl UpgradePlan {
+    /// What would be lost for a while.
+    pub fn lost(&self) -> impl Iterator<Item = &UpgradeLine> {
+        self.lines.iter().filter(|line| !line.kept)
+    }
+}
+
+/// One peer, path or service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeLine {
+    /// As `peer tor1`.
+    pub subject: String,
+    /// Whether no route is lost by it.
+    pub kept: bool,
+    pub text: String,
 }
 
 /// Something that works against the operator, with a stable code.
@@ -68,6 +108,9 @@ pub struct CheckStatus {
     /// Equal results in a row.
     pub consecutive: u32,
     pub last: Option<LastResult>,
+    /// How old the state is that was inherited from the process before an upgrade, until own results decide.
+    #[serde(default)]
+    pub inherited_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -140,6 +183,9 @@ pub struct PeerStatus {
     /// What it has told us on this session; `None` without one.
     #[serde(default)]
     pub heard: Option<HeardStatus>,
+    /// How long it keeps our routes when the session ends without a word, as agreed on this session (RFC 4724).
+    #[serde(default)]
+    pub graceful_restart_s: Option<u64>,
     /// Sessions that were Established and ended, since the agent started.
     #[serde(default)]
     pub sessions_lost: u64,

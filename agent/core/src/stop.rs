@@ -64,6 +64,7 @@ impl Stop {
 impl Agent {
     /// SIGTERM; a second one skips the wait.
     pub(crate) fn terminate(&mut self, now: Time, out: &mut Vec<Action>) {
+        self.forget_upgrade();
         match self.stop {
             Stop::Running if !self.started => {
                 self.stop = Stop::Over;

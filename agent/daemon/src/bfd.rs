@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use anyvip_bfd::{SessionConfig, SessionName};
+use anyvip_bfd::{Former, SessionConfig, SessionName};
 use anyvip_core::status::Warning;
 use anyvip_io::bfd::{Heard, Thread};
 use anyvip_io::clock::{Clock, wall_clock_millis};
 use anyvip_machine::{Seed, Time};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// See the module's text.
 pub(crate) struct Bfd {
@@ -18,6 +18,8 @@ pub(crate) struct Bfd {
     refused: Option<String>,
     /// Ports that cannot be listened on, and why.
     deaf: BTreeMap<u16, String>,
+    /// Sessions of the program that this process was before.
+    former: BTreeMap<SessionName, Former>,
 }
 
 struct Running {
@@ -26,8 +28,13 @@ struct Running {
 }
 
 impl Bfd {
-    pub(crate) fn new(clock: Clock) -> Bfd {
-        Bfd { clock, running: None, refused: None, deaf: BTreeMap::new() }
+    pub(crate) fn new(clock: Clock, former: BTreeMap<SessionName, Former>) -> Bfd {
+        Bfd { clock, running: None, refused: None, deaf: BTreeMap::new(), former }
+    }
+
+    /// What a program that takes over needs to go on with the sessions; `None` without any.
+    pub(crate) fn hand_over(&self) -> Option<oneshot::Receiver<BTreeMap<SessionName, Former>>> {
+        self.running.as_ref().map(|running| running.thread.hand_over())
     }
 
     /// Hands over what is wanted. A text is news for the operator.
@@ -39,7 +46,7 @@ impl Bfd {
         if self.running.is_none() && !sessions.is_empty() {
             // Sequence numbers and discriminators of two lives of one host must differ.
             let seed = wall_clock_millis().rotate_left(20) ^ u64::from(std::process::id());
-            match Thread::start(self.clock, Seed::new(seed)) {
+            match Thread::take_over(self.clock, Seed::new(seed), std::mem::take(&mut self.former)) {
                 Ok((thread, heard)) => {
                     self.running = Some(Running { thread, heard });
                     self.refused = None;

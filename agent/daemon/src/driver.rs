@@ -5,24 +5,29 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyvip_bfd::{Former, SessionName};
 use anyvip_bgp::{ConnectionId, Remote};
-use anyvip_core::boundary::{Action, Command, Event, Fact, Reply, RequestId};
+use anyvip_core::boundary::{Action, Command, Event, Fact, ProbeOutcome, ProbeResult, Reply, RequestId};
 use anyvip_core::kernel::KernelView;
+use anyvip_core::restored::Restored;
 use anyvip_core::status::Warning;
 use anyvip_core::{Agent, Config};
 use anyvip_io::bfd::Heard;
 use anyvip_io::nd::Links;
 use anyvip_io::netlink::{Monitor, Netlink};
+use anyvip_io::process::Leftovers;
 use anyvip_io::{Clock, Connections};
+use anyvip_machine::{Failure, FailureKind};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::bfd::Bfd;
-use crate::control::api::{Ask, Operation};
+use crate::control::api::{Ask, Operation, Replacement};
 use crate::journal::Journal;
 use crate::keys::Keys;
 use crate::latency::{Latency, holds_update};
@@ -30,11 +35,17 @@ use crate::probes::{Finished, Names, Probes, Request};
 use crate::recorder::Recorder;
 use crate::reload::{self, Reloads};
 use crate::signals::{Signal, Signals};
+use crate::start::Paths;
 use crate::state::StateWriter;
+use crate::upgrade::{self, Program};
 use crate::{kernel, systemd};
 
 /// The kernel announces no change of `arp_*`.
 const ARP_EVERY: Duration = Duration::from_secs(5);
+/// How long the BFD thread may take to say how its sessions stand.
+const BFD_PATIENCE: Duration = Duration::from_secs(1);
+/// What is under way beside the loop gets this long before the process becomes another.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 /// A deadline this late means that the process stood still.
 const STALL: Duration = Duration::from_millis(100);
 
@@ -48,7 +59,15 @@ pub(crate) struct Parts {
     pub(crate) state: StateWriter,
     pub(crate) signals: Signals,
     pub(crate) asks: mpsc::Receiver<Ask>,
-    pub(crate) config_path: PathBuf,
+    pub(crate) paths: Paths,
+    /// What this process was started as.
+    pub(crate) program: Program,
+    /// Children of the program that this process was before.
+    pub(crate) leftovers: Leftovers,
+    /// BFD sessions of that program.
+    pub(crate) former_bfd: BTreeMap<SessionName, Former>,
+    /// Why nothing is inherited although there was something.
+    pub(crate) not_inherited: Option<String>,
     /// For the router id that a reload keeps, and the TTL of accepted connections.
     pub(crate) config: Config,
     pub(crate) keys: Keys,
@@ -85,6 +104,25 @@ pub(crate) struct Driver {
     systemd: systemd::Notifier,
     recorder: Option<Recorder>,
     exit: Option<u8>,
+    paths: Paths,
+    program: Program,
+    leftovers: Leftovers,
+    not_inherited: Option<String>,
+    /// A new program is being looked at; who asked, and whether by force.
+    examination: Option<Examination>,
+    /// What to become.
+    replacement: Option<Program>,
+    /// The agent says that it is time.
+    replaces: bool,
+}
+
+/// A look at a new program.
+#[derive(Debug)]
+struct Examination {
+    request: RequestId,
+    program: Program,
+    force: bool,
+    found: Pin<Box<JoinHandle<Result<String, String>>>>,
 }
 
 /// The listener that passive peers need.
@@ -113,7 +151,7 @@ impl Driver {
             clock: parts.clock,
             agent: parts.agent,
             connections: Connections::new(),
-            bfd: Bfd::new(parts.clock),
+            bfd: Bfd::new(parts.clock, parts.former_bfd),
             links: Links::new(),
             monitor: parts.monitor,
             netlink: Arc::new(parts.netlink),
@@ -126,7 +164,7 @@ impl Driver {
             signals: parts.signals,
             replies: BTreeMap::new(),
             next_request: 0,
-            reloads: Reloads::new(parts.config_path),
+            reloads: Reloads::new(parts.paths.config.clone()),
             state: parts.state,
             journal: Journal::default(),
             latency: Latency::new(),
@@ -137,6 +175,13 @@ impl Driver {
             systemd: systemd::Notifier::from_environment(),
             recorder: None,
             exit: None,
+            paths: parts.paths,
+            program: parts.program,
+            leftovers: parts.leftovers,
+            not_inherited: parts.not_inherited,
+            examination: None,
+            replacement: None,
+            replaces: false,
         };
         driver.unlock(parts.keys);
         driver
@@ -159,6 +204,9 @@ impl Driver {
 
     /// The first events: begin, and what the kernel side looks like.
     pub(crate) fn start(&mut self) {
+        if let Some(text) = self.not_inherited.take() {
+            self.record(&Fact::Lifecycle { text });
+        }
         self.take(Instant::now(), Event::Started);
         self.take(Instant::now(), Event::KernelView(self.view.clone()));
     }
@@ -175,6 +223,9 @@ impl Driver {
                 self.connections.finish_closing().await;
                 return code;
             }
+            if std::mem::take(&mut self.replaces) {
+                self.replace().await;
+            }
             // A peer that never stops sending keeps this task ready for ever: probes, requests of the control socket and the
             // kernel's news are tasks too, and have their turn after each of ours.
             tokio::task::yield_now().await;
@@ -183,6 +234,7 @@ impl Driver {
                 _ = arp.tick() => {
                     self.monitor.refresh();
                     self.listen_again();
+                    self.leftovers.reap();
                 }
                 _ = watchdog.tick() => {
                     // Only a loop that has done what was due may say that it lives.
@@ -221,6 +273,7 @@ impl Driver {
             }
             snapshot = self.monitor.next() => self.see(kernel::view(snapshot)),
             (request, loaded) = self.reloads.next() => self.reload(request, loaded),
+            found = found(&mut self.examination) => self.examined(found),
             ask = self.asks.recv(), if self.answering => match ask {
                 Some(ask) => self.answer(ask),
                 None => self.answering = false,
@@ -378,6 +431,7 @@ impl Driver {
             Ask::Explain(service, answer) => drop(answer.send(self.agent.explain(now, &service))),
             Ask::Events(answer) => drop(answer.send(self.journal.entries())),
             Ask::Follow(answer) => drop(answer.send(self.journal.follow())),
+            Ask::UpgradePlan(answer) => drop(answer.send(self.agent.upgrade_plan(now))),
             Ask::Operate(operation, answer) => {
                 let request = self.number();
                 self.replies.insert(request, answer);
@@ -385,9 +439,85 @@ impl Driver {
                     Operation::Drain { service, reason } => Command::Drain { service, reason },
                     Operation::Undrain { service } => Command::Undrain { service },
                     Operation::Reload => return self.begin_reload(request),
+                    Operation::Upgrade(replacement) => return self.begin_upgrade(request, replacement),
                 };
                 self.take(Instant::now(), Event::Operator { request, command });
             }
+        }
+    }
+
+    /// Looks at the new program before anything is given up for it.
+    fn begin_upgrade(&mut self, request: RequestId, wanted: Replacement) {
+        if self.examination.is_some() {
+            let text = "another new program is being looked at".to_owned();
+            return self.reply(request, Reply { done: false, text });
+        }
+        let program = self.program.at(wanted.binary);
+        let (path, paths) = (program.path.clone(), self.paths.clone());
+        let found = Box::pin(tokio::spawn(async move { upgrade::examine(&path, &paths).await }));
+        self.examination = Some(Examination { request, program, force: wanted.force, found });
+    }
+
+    fn examined(&mut self, found: Result<String, String>) {
+        let Some(Examination { request, program, force, .. }) = self.examination.take() else { return };
+        match found {
+            Ok(to) => {
+                self.replacement = Some(program);
+                let command = Command::Upgrade { to, force };
+                self.take(Instant::now(), Event::Operator { request, command });
+            }
+            Err(why) => {
+                let text = format!("the running version stays: {why}");
+                self.record(&Fact::Lifecycle { text: format!("upgrade refused: {why}") });
+                self.reply(request, Reply { done: false, text });
+            }
+        }
+    }
+
+    fn hand_down(&mut self, restored: Restored) {
+        let (folder, answers) = (self.paths.state_dir.clone(), self.outcomes_sender.clone());
+        let former = self.bfd.hand_over();
+        tokio::spawn(async move {
+            let bfd = match former {
+                // A thread that stands still keeps no session Up.
+                Some(former) => tokio::time::timeout(BFD_PATIENCE, former).await.ok().and_then(Result::ok),
+                None => None,
+            };
+            let write = move || upgrade::hand_down(&folder, restored, bfd.unwrap_or_default());
+            let result = tokio::task::spawn_blocking(write).await.unwrap_or_else(|error| {
+                Err(Failure::new(FailureKind::Other, format!("writing it came to nothing: {error}")))
+            });
+            let _ = answers.send(Event::HandedDown { result });
+        });
+    }
+
+    /// Becomes the new program. What comes after that happens only if it could not be.
+    async fn replace(&mut self) {
+        let Some(program) = self.replacement.take() else { return };
+        self.systemd.reloading();
+        let probes = self.probes.give_up();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.flush();
+        }
+        // Probes end and their children with them, the log is written, and whoever asked is answered.
+        tokio::time::sleep(LAST_WORDS).await;
+        let failure = anyvip_io::process::replace(&program.path, &program.arguments);
+        upgrade::forget(&self.paths.state_dir);
+        self.systemd.ready();
+        self.take(Instant::now(), Event::NotReplaced { failure });
+        for probe in probes {
+            let outcome = ProbeOutcome {
+                result: ProbeResult::Error,
+                latency: Duration::ZERO,
+                detail: "given up for an upgrade that failed".to_owned(),
+            };
+            self.take(Instant::now(), Event::ProbeFinished { probe, outcome });
+        }
+    }
+
+    fn reply(&mut self, request: RequestId, reply: Reply) {
+        if let Some(answer) = self.replies.remove(&request) {
+            let _ = answer.send(reply);
         }
     }
 
@@ -422,13 +552,14 @@ impl Driver {
             },
             Action::WatchRoutes { interests } => self.monitor.watch(interests),
             Action::Listen { address } => self.listen(address),
-            Action::Reply { request, reply } => {
-                if let Some(answer) = self.replies.remove(&request) {
-                    let _ = answer.send(reply);
-                }
-            }
+            Action::Reply { request, reply } => self.reply(request, reply),
             Action::Record(fact) => self.record(&fact),
-            Action::Exit { code } => self.exit = Some(code),
+            Action::HandDown { restored } => self.hand_down(restored),
+            Action::Replace => self.replaces = true,
+            Action::Exit { code } => {
+                upgrade::forget(&self.paths.state_dir);
+                self.exit = Some(code);
+            }
         }
     }
 
@@ -500,6 +631,13 @@ fn every(period: Duration) -> Interval {
     let mut interval = interval_at(Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
+}
+
+/// What the look at a new program came to; never ends without one.
+async fn found(examination: &mut Option<Examination>) -> Result<String, String> {
+    let Some(examination) = examination else { return std::future::pending().await };
+    let found = (&mut examination.found).await;
+    found.unwrap_or_else(|error| Err(format!("the new program could not be looked at: {error}")))
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -7,6 +7,7 @@
 //! - `control`: the socket that the other commands talk to, both ends.
 //! - `journal`, `wording`, `logging`: what changed, in one wording, for the log and for `anyvip events`.
 //! - `recorder`: what the agent is given, in files for `anyvip-sim replay`.
+//! - `upgrade`: how this process becomes another version of the program.
 //! - `latency`: from a decision to the wire; `systemd`: what a service manager is told.
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,7 @@ mod signals;
 mod start;
 mod state;
 mod systemd;
+mod upgrade;
 mod wording;
 
 /// Runs the command line of this process to its end.

@@ -1,5 +1,6 @@
 //! From the command line to a loop that can run: locks, the kernel side, configuration, the agent.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use anyvip_core::kernel::KernelView;
 use anyvip_core::state::{StoredState, StoredStateRead};
 use anyvip_core::{Agent, Config};
 use anyvip_io::netlink::{Monitor, Netlink};
+use anyvip_io::process::Leftovers;
 use anyvip_io::state_file::Lock;
 use anyvip_io::{Clock, clock};
 use tokio::sync::mpsc;
@@ -20,6 +22,7 @@ use crate::control::server::{ControlSocket, SocketError};
 use crate::driver::{Driver, Parts};
 use crate::signals::Signals;
 use crate::state::{self, StateWriter};
+use crate::upgrade::{self, Program};
 use crate::{configuration, kernel, keys, render};
 
 /// Where things are.
@@ -119,6 +122,9 @@ pub(crate) async fn prepare(
     serve: bool,
 ) -> Result<Prepared, Complaint> {
     let clock = Clock::start();
+    let program = Program::ours();
+    // Before any child of our own.
+    let leftovers = Leftovers::find();
     let wall_clock_ms = clock::wall_clock_millis();
     let signals =
         Signals::catch().map_err(|error| Complaint::refused(format!("cannot catch signals: {error}")))?;
@@ -131,6 +137,12 @@ pub(crate) async fn prepare(
     let alone = Alone::ensure(&paths.state_dir)?;
     // Only now nobody else writes it.
     let stored = state::read(&paths.state_dir);
+    // Whatever comes of this start, it is the only one that may inherit.
+    let (inheritance, former_bfd, not_inherited) = match upgrade::inherit(&paths.state_dir) {
+        None => (None, BTreeMap::new(), None),
+        Some(Ok((inheritance, bfd))) => (Some(inheritance), bfd, None),
+        Some(Err(why)) => (None, BTreeMap::new(), Some(why)),
+    };
     let (asks_sender, asks) = mpsc::channel::<Ask>(64);
     if serve {
         let socket = ControlSocket::bind(&paths.socket).map_err(|error| match error {
@@ -146,6 +158,7 @@ pub(crate) async fn prepare(
         boot_id: state::boot_id(),
         wall_clock_ms,
         seed: seed(),
+        inheritance,
     });
     let driver = Driver::new(Parts {
         clock,
@@ -156,7 +169,11 @@ pub(crate) async fn prepare(
         state: StateWriter::new(&paths.state_dir),
         signals,
         asks,
-        config_path: paths.config.clone(),
+        paths: paths.clone(),
+        program,
+        leftovers,
+        former_bfd,
+        not_inherited,
         config,
         keys,
     });

@@ -36,6 +36,18 @@ impl Notifier {
         self.say(NotifyState::Ready);
     }
 
+    /// This process becomes another program; that one says when it is ready.
+    pub(crate) fn reloading(&self) {
+        // Both in one message, or it counts for nothing.
+        if self.present
+            && let Ok(now) = NotifyState::monotonic_usec_now()
+            && let Err(error) = sd_notify::notify(&[NotifyState::Reloading, now])
+        {
+            tracing::debug!("the service manager cannot be told: {error}");
+        }
+        self.alive();
+    }
+
     pub(crate) fn stopping(&self) {
         self.say(NotifyState::Stopping);
     }

@@ -8,6 +8,7 @@
 //! - [`netlink`]: addresses, links, routes and next hops; a [`netlink::Monitor`] that shows the host as one value.
 //! - [`namespace`]: network namespaces, and what runs inside them.
 //! - [`child`]: commands with a timeout.
+//! - [`process`]: this process as a whole, and how it becomes another program.
 //! - [`state_file`]: files that survive a crash, and locks.
 //! - [`capabilities`]: what this process may do.
 //! - [`failure`]: system errors as [`anyvip_machine::Failure`].
@@ -24,6 +25,7 @@ pub mod failure;
 pub mod namespace;
 pub mod nd;
 pub mod netlink;
+pub mod process;
 pub mod state_file;
 mod sys;
 

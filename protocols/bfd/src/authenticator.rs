@@ -37,6 +37,18 @@ impl Authenticator {
         Authenticator { with, next, heard: None, last: None }
     }
 
+    /// bfd.XmitAuthSeq.
+    pub(crate) fn sequence(&self) -> u32 {
+        self.next
+    }
+
+    /// Goes on where another program was. It may have sent a few packets since it said so, and the peer takes no number twice, nor one
+    /// more than three times its multiplier ahead.
+    pub(crate) fn go_on(&mut self, sequence: u32) {
+        const SENT_SINCE: u32 = 2;
+        self.next = sequence.wrapping_add(SENT_SINCE);
+    }
+
     /// §6.8.1: bfd.AuthSeqKnown "MUST be set to zero after no packets have been received on this session for at least twice the
     /// Detection Time".
     pub(crate) fn forget_heard(&mut self) {

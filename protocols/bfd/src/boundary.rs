@@ -136,6 +136,24 @@ pub enum Wish {
     AdminDown,
 }
 
+/// A session that is Up, for a program that takes the place of this one within the detection time: all that it needs to go on, so
+/// that the peer notices nothing. No key is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    pub path: Path,
+    /// Ours, by which the peer's packets find the session.
+    pub discriminator: Discriminator,
+    /// bfd.RemoteDiscr.
+    pub remote_discriminator: Discriminator,
+    /// As the peer said last, in µs.
+    pub remote_min_tx: u32,
+    pub remote_min_rx: u32,
+    pub remote_multiplier: u8,
+    pub remote_demand: bool,
+    /// bfd.XmitAuthSeq, where packets are authenticated.
+    pub sequence: Option<u32>,
+}
+
 /// How a datagram came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrival {
@@ -188,6 +206,10 @@ pub enum Cause {
     AdminDown,
     /// [`Wish::AdminDown`] is over.
     Enabled,
+    /// It goes on where the program before this one left it.
+    TakenOver,
+    /// It was taken over, and the peer has given it up meanwhile: that says nothing about the path.
+    NotTakenOver,
 }
 
 impl fmt::Display for Cause {
@@ -203,6 +225,8 @@ impl fmt::Display for Cause {
             Cause::LeaseEnded => "held down: the agent stands still",
             Cause::AdminDown => "switched off",
             Cause::Enabled => "switched on",
+            Cause::TakenOver => "taken over from the former program",
+            Cause::NotTakenOver => "the peer had given up the former program's session",
         })
     }
 }

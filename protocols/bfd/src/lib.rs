@@ -40,7 +40,7 @@ pub mod wire;
 
 pub use authenticator::Authentication;
 pub use boundary::{
-    Action, Arrival, Cause, Event, Fact, Hops, Negotiated, Path, Role, SessionConfig, SessionName,
+    Action, Arrival, Cause, Event, Fact, Former, Hops, Negotiated, Path, Role, SessionConfig, SessionName,
     StateChanged, Wish,
 };
 pub use error::Discard;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::authenticator::Authenticator;
 use crate::boundary::{
-    Action, Cause, Fact, Negotiated, Role, SessionConfig, SessionName, StateChanged, Wish,
+    Action, Cause, Fact, Former, Negotiated, Role, SessionConfig, SessionName, StateChanged, Wish,
 };
 use crate::error::Discard;
 use crate::status::{Counters, PeerFacts, SessionView};
@@ -36,6 +36,8 @@ pub(crate) struct Session {
     forget_sequence: Option<Time>,
     /// It is not wanted any more, and says so until then.
     leaves: Option<Time>,
+    /// It was taken over from another program, and the peer has not been heard to be Up since.
+    taken_over: bool,
     seed: Seed,
     counters: Counters,
     last_discard: Option<Discard>,
@@ -127,6 +129,7 @@ impl Session {
             authentication: authentication.map(|with| Authenticator::new(with, &mut seed)),
             forget_sequence: None,
             leaves: None,
+            taken_over: false,
             config,
             seed,
             counters: Counters::default(),
@@ -147,6 +150,51 @@ impl Session {
         self.leaseless = leaseless;
         self.obey_wish(now, actions);
         self.settle(now, actions);
+    }
+
+    /// Goes on where another program was: Up, as the peer believes.
+    pub(crate) fn take_over(
+        &mut self,
+        now: Time,
+        former: &Former,
+        leaseless: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        self.leaseless = leaseless;
+        if let (Some(authentication), Some(sequence)) = (&mut self.authentication, former.sequence) {
+            authentication.go_on(sequence);
+        }
+        let peer = Peer {
+            discriminator: former.remote_discriminator,
+            state: State::Up,
+            diagnostic: Diagnostic::NONE,
+            demand: former.remote_demand,
+            desired_min_tx: former.remote_min_tx,
+            required_min_rx: former.remote_min_rx,
+            multiplier: former.remote_multiplier,
+            heard: now,
+            expires: Time::MAX,
+        };
+        self.current = Current::Down { peer: Some(peer) };
+        self.taken_over = true;
+        self.enter(now, State::Up, Cause::TakenOver, actions);
+        self.settle(now, actions);
+    }
+
+    /// For a program that takes over from this one; only what is Up at both ends can go on.
+    pub(crate) fn former(&self) -> Option<Former> {
+        let peer = self.current.peer().filter(|peer| peer.state == State::Up)?;
+        let goes_on = self.current.state() == State::Up && self.leaves.is_none();
+        (goes_on && !self.config.carries_health).then(|| Former {
+            path: self.config.path.clone(),
+            discriminator: self.discriminator,
+            remote_discriminator: peer.discriminator,
+            remote_min_tx: peer.desired_min_tx,
+            remote_min_rx: peer.required_min_rx,
+            remote_multiplier: peer.multiplier,
+            remote_demand: peer.demand,
+            sequence: self.authentication.as_ref().map(Authenticator::sequence),
+        })
     }
 
     /// Same path, other wishes. Also brings one back that was leaving.
@@ -238,7 +286,8 @@ impl Session {
         match self.current.state() {
             State::Init | State::Up => {
                 self.diagnostic = Diagnostic::CONTROL_DETECTION_TIME_EXPIRED;
-                self.enter(now, State::Down, Cause::DetectionTimeExpired, actions);
+                let cause = self.cause_of_loss(Cause::DetectionTimeExpired);
+                self.enter(now, State::Down, cause, actions);
                 self.current = Current::Down { peer: None };
             }
             State::Down => self.current = Current::Down { peer: None },
@@ -338,10 +387,16 @@ impl Session {
             (State::Up, State::Down) => {
                 self.diagnostic = Diagnostic::NEIGHBOR_SIGNALED_SESSION_DOWN;
                 let cause = Cause::NeighborSignaledDown { diagnostic: packet.diagnostic };
-                self.enter(now, State::Down, cause, actions);
+                self.enter(now, State::Down, self.cause_of_loss(cause), actions);
             }
+            (State::Up, State::Up) => self.taken_over = false,
             _ => {}
         }
+    }
+
+    /// A peer that was never heard to be Up may have given up the session long before this program began.
+    fn cause_of_loss(&self, cause: Cause) -> Cause {
+        if self.taken_over { Cause::NotTakenOver } else { cause }
     }
 
     /// Goes to another state, taking along what is known of the peer.
@@ -367,6 +422,7 @@ impl Session {
             self.diagnostic = Diagnostic::NONE;
         }
         if from == State::Up {
+            self.taken_over = false;
             self.counters.lost += 1;
             self.negotiated = None;
         }

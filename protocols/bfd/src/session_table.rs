@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyvip_machine::{Agenda, Complaints, Seed, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::boundary::{Action, Arrival, Event, Fact, Hops, SessionConfig, SessionName};
+use crate::boundary::{Action, Arrival, Event, Fact, Former, Hops, SessionConfig, SessionName, Wish};
 use crate::error::Discard;
 use crate::session::Session;
 use crate::status::SessionView;
@@ -19,6 +19,8 @@ pub struct SessionTable {
     names: BTreeMap<SessionName, Discriminator>,
     agenda: Agenda<Discriminator>,
     lease: Lease,
+    /// Sessions of the program before this one, until the first wish.
+    former: BTreeMap<SessionName, Former>,
     /// Packets for no session.
     strays: u64,
     complaints: Complaints<Discard>,
@@ -35,7 +37,13 @@ enum Lease {
 impl SessionTable {
     /// A table without sessions. The seed decides discriminators, sequence numbers and jitter.
     pub fn new(seed: Seed) -> SessionTable {
+        SessionTable::taking_over(seed, BTreeMap::new())
+    }
+
+    /// A table without sessions that goes on with these as soon as they are wanted, by the same name and over the same path.
+    pub fn taking_over(seed: Seed, former: BTreeMap<SessionName, Former>) -> SessionTable {
         SessionTable {
+            former,
             seed,
             sessions: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -90,6 +98,15 @@ impl SessionTable {
     /// Whether there is nothing to do: no session, also none that says goodbye.
     pub fn is_silent(&self) -> bool {
         self.sessions.is_empty()
+    }
+
+    /// What a program that takes over from this one needs. Sessions that carry health are not among them: while nobody decides on
+    /// health, they must not look well.
+    pub fn hand_over(&self) -> BTreeMap<SessionName, Former> {
+        let former = |(name, session): (&SessionName, &Discriminator)| {
+            Some((name.clone(), self.sessions.get(session)?.former()?))
+        };
+        self.names.iter().filter_map(former).collect()
     }
 
     fn deadline_reached(&mut self, now: Time, actions: &mut Vec<Action>) {
@@ -148,6 +165,10 @@ impl SessionTable {
                 None => self.open(now, name, config, leaseless, actions),
             }
         }
+        if !self.names.is_empty() {
+            // What was not wanted at once has ended at the peer, too, before it may be.
+            self.former.clear();
+        }
     }
 
     fn open(
@@ -158,13 +179,26 @@ impl SessionTable {
         leaseless: bool,
         actions: &mut Vec<Action>,
     ) {
-        let discriminator = self.unused_discriminator();
+        let continues = |former: &Former| {
+            former.path == config.path
+                && config.wish == Wish::Up
+                && !config.carries_health
+                && !self.sessions.contains_key(&former.discriminator)
+        };
+        let former = self.former.get(&name).filter(|former| continues(former)).cloned();
+        let discriminator = match &former {
+            Some(former) => former.discriminator,
+            None => self.unused_discriminator(),
+        };
         // By name and discriminator, so that a session that comes again does not repeat itself.
         let seed = self.seed.child(&format!("{name} {}", discriminator.get()));
         actions.push(Action::Open { session: discriminator, path: config.path.clone() });
         self.names.insert(name.clone(), discriminator);
         self.sessions.insert(discriminator, Session::new(now, name, discriminator, config, seed));
-        self.with(now, discriminator, actions, |session, actions| session.start(now, leaseless, actions));
+        self.with(now, discriminator, actions, |session, actions| match &former {
+            Some(former) => session.take_over(now, former, leaseless, actions),
+            None => session.start(now, leaseless, actions),
+        });
     }
 
     /// RFC 5880 §6.8.1: "It MUST be unique across all BFD sessions on this system, and nonzero. It SHOULD be set to a random

@@ -15,3 +15,5 @@ mod liveness;
 mod parameters;
 #[path = "pair/reception.rs"]
 mod reception;
+#[path = "pair/taking_over.rs"]
+mod taking_over;

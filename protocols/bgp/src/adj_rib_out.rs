@@ -43,6 +43,8 @@ pub(crate) struct AdjRibOut {
     unsendable: BTreeSet<IpNet>,
     /// Families whose End-of-RIB is due once nothing is pending (RFC 4724 §2). `None` until the first wanted set.
     end_of_rib: Option<BTreeSet<Family>>,
+    /// It waits until all that was inherited is decided (RFC 4724 §4.1).
+    end_of_rib_waits: bool,
 }
 
 /// How this session's side of the AS boundary changes the attributes (RFC 4271 §5.1.2, §5.1.5).
@@ -77,7 +79,18 @@ impl AdjRibOut {
             ends: BTreeSet::new(),
             unsendable: BTreeSet::new(),
             end_of_rib: None,
+            end_of_rib_waits: false,
         }
+    }
+
+    /// Says End-of-RIB not before it is let go.
+    pub(crate) fn hold_end_of_rib(&mut self, waits: bool) {
+        self.end_of_rib_waits = waits;
+    }
+
+    /// Whether the peer was told that it knows everything.
+    pub(crate) fn said_end_of_rib(&self) -> bool {
+        self.end_of_rib.as_ref().is_some_and(BTreeSet::is_empty)
     }
 
     /// Takes the whole wanted set. Routes that this session cannot carry are left out: the caller's gates name why.
@@ -149,7 +162,7 @@ impl AdjRibOut {
 
     /// Whether the peer knows all there is to know.
     fn is_idle(&self) -> bool {
-        let said = self.end_of_rib.as_ref().is_none_or(BTreeSet::is_empty);
+        let said = self.end_of_rib_waits || self.end_of_rib.as_ref().is_none_or(BTreeSet::is_empty);
         let marked = self.begins.is_empty() && self.ends.is_empty();
         self.pending.is_empty() && self.again.is_empty() && marked && said
     }
@@ -239,6 +252,9 @@ impl AdjRibOut {
     }
 
     fn say_end_of_rib(&mut self, batch: &mut Batch) {
+        if self.end_of_rib_waits {
+            return;
+        }
         let Some(families) = &mut self.end_of_rib else { return };
         while let Some(family) = families.first().copied() {
             let message = end_of_rib(family);

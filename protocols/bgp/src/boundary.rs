@@ -27,6 +27,10 @@ pub enum Event {
     /// that the session cannot carry (family or next hop not negotiated) are left out. Without an Established session
     /// this is forgotten: next hops depend on the session, so [`Action::SessionUp`] asks again.
     Wanted { peer: PeerName, routes: BTreeMap<IpNet, RouteAttributes> },
+    /// These peers were told routes by the process before this one and keep them for a while (RFC 4724 §4.1): OPENs say so, and
+    /// End-of-RIB, with which a peer drops what was not told again, is held back. The whole set, and from the first `Configure` on: a
+    /// peer that is not in it any more is said End-of-RIB.
+    Restarting { peers: BTreeSet<PeerName> },
     /// The path to this peer is down, as BFD found out: an Established session is closed with Cease/BFD Down (RFC 9384).
     PathDown { peer: PeerName },
     /// Close all sessions with Cease/Administrative Shutdown and this text (RFC 9003), and start none.
@@ -175,6 +179,10 @@ pub struct SessionOptions {
     /// A peer that announces more prefixes than this within a minute is told about, once a session; nothing else happens.
     #[serde(default)]
     pub heard_limit: Option<u32>,
+    /// Whether the peer is asked to keep our routes when the session ends without a NOTIFICATION, and for how long, in whole seconds up
+    /// to 4095 (RFC 4724).
+    #[serde(default)]
+    pub graceful_restart: Option<Duration>,
 }
 
 /// How TCP is made and protected; the driver's to carry out.
@@ -339,6 +347,9 @@ pub struct SessionFacts {
     /// Families of which the peer tells all its paths (RFC 7911).
     #[serde(default)]
     pub add_path: BTreeSet<Family>,
+    /// How long the peer keeps our routes when the session ends without a NOTIFICATION (RFC 4724); `None`: not at all.
+    #[serde(default)]
+    pub graceful_restart: Option<Duration>,
 }
 
 /// Why a session or an attempt ended.

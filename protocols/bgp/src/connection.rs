@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adj_rib_in::AdjRibIn;
 use crate::adj_rib_out::{AdjRibOut, Batch, Origination};
-use crate::negotiation::{negotiate, offer};
+use crate::negotiation::{Continuity, negotiate, offer};
 use crate::wire::{AfiSafi, Codec, Family, Framer, Message, Notification, Open, Role, Update};
 use crate::{Action, ConnectionId, PeerConfig, PeerState, SessionFacts};
 
@@ -39,6 +39,7 @@ pub(crate) struct Connection {
     owed: Owed,
 }
 
+#[expect(clippy::large_enum_variant, reason = "two for each peer at most, and for a moment")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum State {
     OpenSent {
@@ -119,6 +120,7 @@ impl Connection {
         (local, remote): (SocketAddr, SocketAddr),
         ours: Local,
         config: &PeerConfig,
+        continuity: Continuity,
     ) -> Connection {
         Connection {
             id,
@@ -127,7 +129,7 @@ impl Connection {
             state: State::OpenSent { hold_timer: now + OPEN_HOLD_TIME },
             framer: Framer::default(),
             writing: Writing::Nothing,
-            owed: Owed { open: Some(offer(ours, config)), ..Owed::default() },
+            owed: Owed { open: Some(offer(ours, config, continuity)), ..Owed::default() },
         }
     }
 
@@ -383,6 +385,11 @@ impl Session {
         if let Some(timers) = &mut self.timers {
             timers.restart_hold(now);
         }
+    }
+
+    /// RFC 4724 §4.1: a peer that keeps nothing of ours has nothing to wait for.
+    pub(crate) fn hold_end_of_rib(&mut self, waits: bool) {
+        self.adj_rib_out.hold_end_of_rib(waits && self.facts.graceful_restart.is_some());
     }
 
     /// RFC 7606 §2, "AFI/SAFI disable": for the rest of this session nothing of the family is read.

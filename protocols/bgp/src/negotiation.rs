@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::connection::Local;
-use crate::wire::{AfiSafi, Capability, Family, Notification, Open, Role};
+use crate::wire::{AfiSafi, Capability, Family, GracefulRestart, Notification, Open, Role};
 use crate::{PeerConfig, SessionFacts};
 
 /// RFC 4271 §4.2: a hold time is zero or at least three seconds.
@@ -18,8 +18,19 @@ const ADD_PATH_RECEIVE: u8 = 1;
 const ADD_PATH_SEND: u8 = 2;
 const ADD_PATH_BOTH: u8 = 3;
 
-/// Our OPEN. No graceful restart: a peer must drop our routes the moment the session ends.
-pub(crate) fn offer(ours: Local, config: &PeerConfig) -> Open {
+/// What a new session has to do with what the peer was told before it (RFC 4724 §3, §4.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Continuity {
+    /// This process took over from another, and the peer has not heard the end of it yet.
+    pub(crate) restarted: bool,
+    /// What we told before is known to us, and packets were served all the time. Never of a process that knows nothing of the past:
+    /// a peer that kept our routes has to drop them then, at once.
+    pub(crate) preserved: bool,
+}
+
+/// Our OPEN. Graceful restart only where it is configured: a peer must drop our routes the moment the session ends. Never with the
+/// notification bit of RFC 8538: what ends with a NOTIFICATION, or because we are silent, is meant to end.
+pub(crate) fn offer(ours: Local, config: &PeerConfig, continuity: Continuity) -> Open {
     let mut capabilities: Vec<Capability> =
         config.families.iter().map(|family| Capability::Multiprotocol(AfiSafi::from(*family))).collect();
     capabilities.push(Capability::RouteRefresh);
@@ -29,6 +40,15 @@ pub(crate) fn offer(ours: Local, config: &PeerConfig) -> Open {
     }
     if let Some(role) = our_role(ours, config) {
         capabilities.push(Capability::Role(role.octet()));
+    }
+    if let Some(time) = config.session.graceful_restart {
+        let family = |family: &Family| (AfiSafi::from(*family), continuity.preserved);
+        capabilities.push(Capability::GracefulRestart(GracefulRestart {
+            restarted: continuity.restarted,
+            notification: false,
+            restart_time: u16::try_from(time.as_secs()).unwrap_or(GracefulRestart::LONGEST),
+            families: config.families.iter().map(family).collect(),
+        }));
     }
     capabilities.push(Capability::FourOctetAs(ours.asn));
     capabilities.push(Capability::EnhancedRouteRefresh);
@@ -129,6 +149,10 @@ pub(crate) fn negotiate(
             .filter(|family| *family == Family::Ipv4 && ipv4_over_ipv6)
             .collect(),
         add_path: families.iter().copied().filter(sends_paths).collect(),
+        // RFC 4724 §3: a peer that lists no family cannot restart itself, but keeps our routes.
+        graceful_restart: config.session.graceful_restart.filter(|_| {
+            open.capabilities.iter().any(|capability| matches!(capability, Capability::GracefulRestart(_)))
+        }),
         families,
         four_octet_as: open.capabilities.iter().any(|c| matches!(c, Capability::FourOctetAs(_))),
         route_refresh: told(&Capability::RouteRefresh),
@@ -244,7 +268,11 @@ mod tests {
         };
         let says = |roles: &[u8]| theirs(65002, roles.iter().map(|role| Capability::Role(*role)).collect());
         for ours in Role::ALL {
-            assert!(offer(OURS, &with(ours, false)).capabilities.contains(&Capability::Role(ours.octet())));
+            assert!(
+                offer(OURS, &with(ours, false), Continuity::default())
+                    .capabilities
+                    .contains(&Capability::Role(ours.octet()))
+            );
             for theirs in 0..=5 {
                 let fits = theirs == ours.counterpart().octet();
                 let agreed = agree(&says(&[theirs]), &with(ours, false)).map(|facts| facts.peer_role);
@@ -263,7 +291,12 @@ mod tests {
             "none of our own"
         );
         let internal = PeerConfig { asn: OURS.asn, ..customer };
-        assert!(!offer(OURS, &internal).capabilities.iter().any(|c| matches!(c, Capability::Role(_))));
+        assert!(
+            !offer(OURS, &internal, Continuity::default())
+                .capabilities
+                .iter()
+                .any(|c| matches!(c, Capability::Role(_)))
+        );
         assert!(agree(&theirs(OURS.asn, vec![Capability::Role(4)]), &internal).is_ok());
     }
 
@@ -284,17 +317,20 @@ mod tests {
         assert_eq!(agreed(&[(IPV4, 1), (IPV6, 2)], true), BTreeSet::from([Family::Ipv6]));
         assert_eq!(agreed(&[(IPV4, 4), (IPV4, 2)], true), BTreeSet::new(), "the first counts");
         assert_eq!(agreed(&[(IPV4, 3)], false), BTreeSet::new());
-        let offered = offer(OURS, &config(true)).capabilities;
+        let offered = offer(OURS, &config(true), Continuity::default()).capabilities;
         assert!(offered.contains(&Capability::AddPath(vec![(IPV4, 1), (IPV6, 1)])));
         assert!(
-            !offer(OURS, &config(false)).capabilities.iter().any(|c| matches!(c, Capability::AddPath(_)))
+            !offer(OURS, &config(false), Continuity::default())
+                .capabilities
+                .iter()
+                .any(|c| matches!(c, Capability::AddPath(_)))
         );
     }
 
     /// RFC 4724: the capability's absence is what makes peers drop our routes with the session.
     #[test]
-    fn we_offer_what_is_configured_and_never_graceful_restart() {
-        let open = offer(OURS, &config(65002));
+    fn we_offer_what_is_configured_and_nothing_else() {
+        let open = offer(OURS, &config(65002), Continuity::default());
         let expected = [
             Capability::Multiprotocol(IPV4),
             Capability::Multiprotocol(IPV6),
@@ -309,7 +345,7 @@ mod tests {
             software_version: Some("anyvip 1".to_owned()),
             ..SessionOptions::default()
         };
-        let named = offer(OURS, &PeerConfig { session, ..config(65002) });
+        let named = offer(OURS, &PeerConfig { session, ..config(65002) }, Continuity::default());
         let more = [
             Capability::HostName { host: "h1".to_owned(), domain: "example.net".to_owned() },
             Capability::SoftwareVersion("anyvip 1".to_owned()),
@@ -317,7 +353,47 @@ mod tests {
         assert_eq!(named.capabilities[expected.len()..], more);
         assert_eq!((open.asn, open.hold_time), (65001, 9));
         let only_ipv6 = PeerConfig { families: BTreeSet::from([Family::Ipv6]), ..config(65002) };
-        let capabilities = offer(OURS, &only_ipv6).capabilities;
+        let capabilities = offer(OURS, &only_ipv6, Continuity::default()).capabilities;
         assert!(!capabilities.iter().any(|c| matches!(c, Capability::ExtendedNextHop(_))));
+    }
+
+    /// RFC 4724 §3, §4.1; never the notification bit of RFC 8538.
+    #[test]
+    fn graceful_restart_is_agreed_only_where_asked_and_told_by_both() {
+        let config = |graceful_restart| PeerConfig {
+            session: SessionOptions { graceful_restart, ..SessionOptions::default() },
+            ..config(65002)
+        };
+        let ten = config(Some(Duration::from_secs(10)));
+        let offered = |continuity| {
+            let capabilities = offer(OURS, &ten, continuity).capabilities;
+            capabilities.into_iter().find_map(|capability| match capability {
+                Capability::GracefulRestart(restart) => Some(restart),
+                _ => None,
+            })
+        };
+        for (restarted, preserved) in [(false, false), (false, true), (true, true)] {
+            let expected = GracefulRestart {
+                restarted,
+                notification: false,
+                restart_time: 10,
+                families: vec![(IPV4, preserved), (IPV6, preserved)],
+            };
+            assert_eq!(offered(Continuity { restarted, preserved }), Some(expected));
+        }
+        let long = config(Some(Duration::from_secs(100_000)));
+        let restart = offer(OURS, &long, Continuity::default()).capabilities;
+        assert!(restart.iter().any(
+            |c| matches!(c, Capability::GracefulRestart(r) if r.restart_time == GracefulRestart::LONGEST)
+        ));
+        let keeps = GracefulRestart { families: Vec::new(), ..offered(Continuity::default()).unwrap() };
+        let theirs = |told: bool| {
+            let restart = told.then(|| Capability::GracefulRestart(keeps.clone()));
+            theirs(65002, [Capability::Multiprotocol(IPV4)].into_iter().chain(restart).collect())
+        };
+        let agreed = |open: &Open, config: &PeerConfig| agree(open, config).unwrap().graceful_restart;
+        assert_eq!(agreed(&theirs(true), &ten), Some(Duration::from_secs(10)));
+        assert_eq!(agreed(&theirs(false), &ten), None);
+        assert_eq!(agreed(&theirs(true), &config(None)), None);
     }
 }

@@ -14,6 +14,7 @@ use crate::connection::{Connection, Ending, Heard, Local};
 use crate::connections::{Connections, Initiated, Side};
 use crate::effects::{Effects, GUARD_TIME, PeerNumber};
 use crate::error::Severity;
+use crate::negotiation::Continuity;
 use crate::status::{Counters, LastError, PeerView};
 use crate::wire::{Notification, Update};
 use crate::{
@@ -31,6 +32,8 @@ pub(crate) struct PeerFsm {
     seed: Seed,
     connections: Connections,
     stopped: bool,
+    /// The peer keeps routes of the process before this one, and waits for our End-of-RIB (RFC 4724 §4.1).
+    restarting: bool,
     retry: RetryPolicy,
     state: PeerState,
     since: Time,
@@ -54,6 +57,7 @@ impl PeerFsm {
             seed,
             connections: Connections::default(),
             stopped: false,
+            restarting: false,
             retry: RetryPolicy::default(),
             state: PeerState::Idle,
             since: now,
@@ -121,6 +125,28 @@ impl PeerFsm {
         self.settle(fx);
     }
 
+    /// The same of a peer that has not been started: there is nothing to write yet.
+    pub(crate) fn begin_restarting(&mut self, restarting: bool) {
+        self.restarting = restarting;
+    }
+
+    /// Whether the peer keeps what the process before this one told it.
+    pub(crate) fn restart(&mut self, restarting: bool, fx: &mut Effects) {
+        if std::mem::replace(&mut self.restarting, restarting) == restarting {
+            return;
+        }
+        if let Some(session) = self.connections.session_mut() {
+            session.hold_end_of_rib(restarting);
+        }
+        self.settle(fx);
+    }
+
+    fn continuity(&self) -> Continuity {
+        // After a session of its own this process knows all that the peer may have kept of it.
+        let preserved = self.restarting || self.counters.established > 0;
+        Continuity { restarted: self.restarting, preserved }
+    }
+
     pub(crate) fn connected(
         &mut self,
         connection: ConnectionId,
@@ -138,7 +164,8 @@ impl PeerFsm {
             fx.actions.push(Action::Close { connection });
             self.connections.initiated = Initiated::Resting;
         } else {
-            let connection = Connection::new(fx.now, connection, ends, self.ours, &self.config);
+            let continuity = self.continuity();
+            let connection = Connection::new(fx.now, connection, ends, self.ours, &self.config, continuity);
             self.connections.initiated = Initiated::Open(Box::new(connection));
         }
         self.settle(fx);
@@ -177,7 +204,9 @@ impl PeerFsm {
         // A peer that connects again has given up its former connection, whatever TCP still believes.
         self.close_loser(Side::Accepted, fx);
         fx.connections.insert(connection, self.number);
-        self.connections.accepted = Some(Connection::new(fx.now, connection, ends, self.ours, &self.config));
+        let continuity = self.continuity();
+        let connection = Connection::new(fx.now, connection, ends, self.ours, &self.config, continuity);
+        self.connections.accepted = Some(connection);
         self.settle(fx);
         Ok(())
     }
@@ -314,6 +343,11 @@ impl PeerFsm {
             self.connections.initiated = Initiated::Resting;
         }
         self.counters.established += 1;
+        if self.restarting
+            && let Some(session) = self.connections.get_mut(side).and_then(Connection::session_mut)
+        {
+            session.hold_end_of_rib(true);
+        }
         self.note_state(fx);
         if let Some(facts) = self.connections.get(side).and_then(Connection::facts).cloned() {
             fx.actions.push(Action::SessionUp { peer: self.name.clone(), facts });

@@ -1,6 +1,6 @@
 //! The machine: all peers of this host, and the connections that nobody owns any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use anyvip_machine::{Agenda, Seed, Time};
@@ -28,6 +28,8 @@ pub struct Speaker {
     farewells: Vec<Farewell>,
     next_connection: u64,
     stopped: bool,
+    /// Peers that keep what the process before this one told them.
+    restarting: BTreeSet<PeerName>,
 }
 
 impl Speaker {
@@ -43,6 +45,7 @@ impl Speaker {
             farewells: Vec::new(),
             next_connection: 1,
             stopped: false,
+            restarting: BTreeSet::new(),
         }
     }
 
@@ -58,6 +61,7 @@ impl Speaker {
                     self.with(now, peer, &mut actions, |fsm, fx| fsm.want(routes, fx));
                 }
             }
+            Event::Restarting { peers } => self.restart(now, peers, &mut actions),
             Event::PathDown { peer } => {
                 if let Some(peer) = self.numbers.get(&peer).copied() {
                     self.with(now, peer, &mut actions, PeerFsm::path_down);
@@ -169,9 +173,23 @@ impl Speaker {
                 let number = self.next_number;
                 self.next_number += 1;
                 self.numbers.insert(name.clone(), number);
+                let restarting = self.restarting.contains(&name);
                 self.peers.insert(number, PeerFsm::new(now, (name, number), ours, peer, seed));
-                self.with(now, number, actions, PeerFsm::start);
+                self.with(now, number, actions, |fsm, fx| {
+                    fsm.begin_restarting(restarting);
+                    fsm.start(fx);
+                });
             }
+        }
+    }
+
+    fn restart(&mut self, now: Time, peers: BTreeSet<PeerName>, actions: &mut Vec<Action>) {
+        self.restarting = peers;
+        let all: Vec<(PeerName, PeerNumber)> =
+            self.numbers.iter().map(|(name, number)| (name.clone(), *number)).collect();
+        for (name, number) in all {
+            let restarting = self.restarting.contains(&name);
+            self.with(now, number, actions, |fsm, fx| fsm.restart(restarting, fx));
         }
     }
 

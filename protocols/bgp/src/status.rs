@@ -39,6 +39,11 @@ impl<'a> PeerView<'a> {
         self.session.map(|session| session.adj_rib_out.advertised())
     }
 
+    /// Whether the peer was told that it knows everything (End-of-RIB, RFC 4724 §2).
+    pub fn said_end_of_rib(&self) -> bool {
+        self.session.is_some_and(|session| session.adj_rib_out.said_end_of_rib())
+    }
+
     /// Prefixes that differ from what was wanted last and wait for the connection to take more.
     pub fn pending(&self) -> usize {
         self.session.map_or(0, |session| session.adj_rib_out.pending())

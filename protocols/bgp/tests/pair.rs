@@ -9,6 +9,8 @@ mod configuration;
 mod connecting;
 #[path = "pair/liveness.rs"]
 mod liveness;
+#[path = "pair/restarting.rs"]
+mod restarting;
 #[path = "pair/routes.rs"]
 mod routes;
 #[path = "pair/world.rs"]

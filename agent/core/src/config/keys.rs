@@ -13,8 +13,8 @@ use super::read::{Leaf, Nesting, Read, Reader};
 use super::values::{Asn, ConfigVersion, HoldTime, Int, OneOrMany, Wait};
 use super::web::{HeaderTable, StatusRange, UrlPath, WebAddress};
 use super::words::{
-    BfdAuthenticationWord, BfdWord, CheckTarget, CheckWords, CommunityWord, FamilyWord, Method, OnErrorWord,
-    OnFailureWord, ReturnPathWord, RoleWord,
+    BfdAuthenticationWord, BfdWord, CheckTarget, CheckWords, CommunityWord, FamilyWord, GracefulRestartWord,
+    Method, OnErrorWord, OnFailureWord, ReturnPathWord, RoleWord,
 };
 
 /// What a changed key does to what is announced.
@@ -175,8 +175,9 @@ section! {
         defaults: WrittenPeer, ResetSession, "", "Any key of a peer, for all peers that do not set it.";
         peer: BTreeMap<String, Leaf<WrittenPeer>>, ResetSession, "", "Peers by name.";
     }
-    later { "graceful_restart", "prefixes" }
+    later { "prefixes" }
     instead {
+        "graceful_restart" => "write it in [bgp.peer.NAME] or [bgp.defaults]",
         "bfd" => "write it in [bgp.peer.NAME] or [bgp.defaults]", "local_as" => "write asn", "as" => "write asn", "neighbor" => "write [bgp.peer.NAME]",
         "peers" => "write [bgp.peer.NAME]", "router_id" => "write router_id at the top of the file"
     }
@@ -212,11 +213,13 @@ section! {
             "Whether the peer is asked for all its ways to our VIPs, not only for its best (RFC 7911); for `other_origins` of `status --json`.";
         heard_limit: Int<1, 100_000_000>, Live, "10000",
             "Prefixes within a minute from which on a peer that tells too much is named in `status`. Nothing else happens: what is not about our VIPs is dropped anyway.";
+        graceful_restart: GracefulRestartWord, ResetSession, "false",
+            "For `anyvip upgrade`: how long the router keeps our routes when the session ends without a word (RFC 4724); `true` is `10s`. It then keeps them too when the agent crashes, until the time is over or the next start is there.";
         password_file: AbsolutePath, ResetSession, "none",
             "File whose first line is the TCP MD5 key (RFC 2385), 1 to 80 octets. A reload reads it again; a changed key resets no session.";
     }
     later {
-        "graceful_restart", "weight", "multihop"
+        "weight", "multihop"
     }
     instead {
         "multihop" => "write ttl, the number of hops to the peer",

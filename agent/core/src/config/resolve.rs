@@ -350,6 +350,11 @@ fn peer_config(
         heard_limit: Some(
             written.heard_limit.or(&defaults.heard_limit).value().map_or(HEARD_LIMIT, |limit| limit.u32()),
         ),
+        graceful_restart: written
+            .graceful_restart
+            .or(&defaults.graceful_restart)
+            .value()
+            .and_then(|word| word.0),
     };
     let external = asn != session.local_asn.unwrap_or(own_asn);
     let transport = Transport {

@@ -1,5 +1,7 @@
 //! Keys that take words: closed sets, names of checks, communities.
 
+use std::time::Duration;
+
 use anyvip_bfd::AuthenticationKind;
 use anyvip_bgp::wire::{Community, ExtendedCommunity, Family, LargeCommunity, Role};
 use serde_json::{Value as Json, json};
@@ -8,6 +10,7 @@ use super::diagnostic::{At, did_you_mean};
 use super::document::{Node, Value};
 use super::keys::{Section, WrittenBfd, one_of};
 use super::read::{Nesting, Read, Reader};
+use super::values::Wait;
 use super::{HttpMethod, OnError, OnFailure, ReturnPath};
 
 /// A closed set of words.
@@ -73,6 +76,44 @@ words! {
     }
     /// Whether a check is made per VIP.
     CheckTarget(bool) { "vip" => true, "service" => false }
+}
+
+/// `bgp.peer.NAME.graceful_restart`: off, on, or on with a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GracefulRestartWord(pub(crate) Option<Duration>);
+
+impl GracefulRestartWord {
+    /// Enough for a new process and its connection, and not long for routes of an agent that died.
+    const USUAL: Duration = Duration::from_secs(10);
+}
+
+impl Read for GracefulRestartWord {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Boolean(on) => Some(GracefulRestartWord(on.then_some(Self::USUAL))),
+            Value::String(_) => {
+                let time = Wait::<1_000, 120_000>::read(node, path, reader)?.0;
+                match time.subsec_nanos() {
+                    0 => Some(GracefulRestartWord(Some(time))),
+                    _ => reader.refuse(
+                        node,
+                        path,
+                        "the router is told whole seconds",
+                        "write whole seconds, as \"10s\"",
+                    ),
+                }
+            }
+            _ => reader.expected(node, path, "true, false or a duration", "write true, or a time as \"10s\""),
+        }
+    }
+
+    fn describe() -> String {
+        format!("boolean or {}", Wait::<1_000, 120_000>::describe())
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [{ "type": "boolean" }, Wait::<1_000, 120_000>::schema()] })
+    }
 }
 
 /// `bgp.peer.NAME.bfd`: on, off, or on with settings.

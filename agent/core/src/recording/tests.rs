@@ -16,6 +16,7 @@ fn agent() -> Agent {
         boot_id: "boot".into(),
         wall_clock_ms: 9,
         seed: 7,
+        inheritance: None,
     })
 }
 

@@ -16,6 +16,7 @@ mod state;
 mod stop;
 mod strangers;
 mod unnumbered;
+mod upgrade;
 mod vips;
 mod wire;
 mod world;

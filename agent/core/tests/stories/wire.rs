@@ -65,6 +65,11 @@ impl Observer {
         self.services = config.services.clone();
     }
 
+    /// A former process has begun to drain it.
+    pub(crate) fn drains_until(&mut self, service: &ServiceName, until: Time) {
+        self.drained.insert(service.clone(), until);
+    }
+
     /// What is about to be given to the agent.
     pub(crate) fn given(&mut self, now: Time, event: &Event) {
         match event {

@@ -295,19 +295,35 @@ impl World {
     }
 
     pub fn with_state(config: Config, view: KernelView, state: StoredStateRead, seed: u64) -> World {
+        World::with(config, view, state, seed, None)
+    }
+
+    fn with(
+        config: Config,
+        view: KernelView,
+        state: StoredStateRead,
+        seed: u64,
+        inheritance: Option<restored::Inheritance>,
+    ) -> World {
         let agent = Agent::new(Start {
             config: config.clone(),
             state: state.clone(),
             boot_id: "boot-1".into(),
             wall_clock_ms: WALL,
             seed,
+            inheritance: inheritance.clone(),
         });
         let disk = match state {
             StoredStateRead::Read(state) => Some(state),
             _ => None,
         };
         let drained = disk.iter().flat_map(|disk| disk.drained.keys().cloned());
-        let observer = Observer::new(&config, drained);
+        let mut observer = Observer::new(&config, drained);
+        for (name, service) in inheritance.iter().flat_map(|handed| &handed.restored.services) {
+            if let Some(left) = service.draining {
+                observer.drains_until(name, Time::ZERO + left);
+            }
+        }
         let mut world = World {
             now: Time::ZERO,
             agent,
@@ -355,8 +371,14 @@ impl World {
     pub fn add_router(&mut self, name: PeerName, address: IpAddr, families: &[Family]) {
         let host = host_towards(address);
         let mut speaker = Speaker::new(Seed::new(self.seed).child(&name.0));
-        let towards_host =
-            PeerConfig { asn: 65011, connect: false, receive: Receive::All, ..peer(host, families) };
+        let towards_host = PeerConfig {
+            asn: 65011,
+            connect: false,
+            receive: Receive::All,
+            // It keeps routes of whoever asks for it.
+            session: SessionOptions { graceful_restart: Some(secs(120)), ..SessionOptions::default() },
+            ..peer(host, families)
+        };
         let peers = [("host".into(), towards_host)].into();
         let router_id = match address {
             IpAddr::V4(address) => address,
@@ -378,6 +400,14 @@ impl World {
     pub fn restart(self, config: Config) -> World {
         let state = self.disk.clone().map_or(StoredStateRead::Absent, StoredStateRead::Read);
         World::with_state(config, self.view, state, self.seed + 1)
+    }
+
+    /// The same process, as another program: what is on disk, in the kernel and in its services stays.
+    pub fn replaced(self, config: Config, inheritance: restored::Inheritance) -> World {
+        let state = self.disk.clone().map_or(StoredStateRead::Absent, StoredStateRead::Read);
+        let mut world = World::with(config, self.view, state, self.seed + 1, Some(inheritance));
+        world.probes = self.probes;
+        world
     }
 
     /// The agent process dies and starts anew; kernel and disk stay as they are.
@@ -539,6 +569,8 @@ impl World {
                 assert!(self.replies.insert(request, reply).is_none(), "two replies to one request");
             }
             Action::Record(fact) => self.facts.push((self.now, fact)),
+            // The test answers.
+            Action::HandDown { .. } | Action::Replace => {}
             Action::Exit { code } => self.exit = Some(code),
         }
     }

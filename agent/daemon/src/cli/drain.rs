@@ -62,7 +62,7 @@ impl Which {
 }
 
 /// `90s`, `5m`, `500ms`, `1h`; a bare number is seconds.
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 =
         digits.parse().map_err(|_| "a time is a number with ms, s, m or h, as 60s".to_owned())?;
@@ -273,6 +273,7 @@ mod tests {
             services: vec![service("dns", &["tor1"]), service("web", &[]), service("ntp", &["tor2"])],
             peers: Vec::new(),
             decision_to_wire_us: Histogram::default(),
+            upgrade: None,
         };
         assert_eq!(untold(&status, Some("dns")), BTreeSet::from(["tor1".to_owned()]));
         assert!(untold(&status, Some("web")).is_empty());

@@ -12,6 +12,7 @@ mod status;
 pub(crate) mod terminal;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod validate;
 
 use std::path::PathBuf;
@@ -84,6 +85,8 @@ enum Command {
     Undrain(drain::UndrainArguments),
     /// Read the configuration again and apply it; a refused one changes nothing
     Reload,
+    /// Let the running agent become another version, while routers keep its routes
+    Upgrade(upgrade::Arguments),
     /// Show what changed
     Events(events::Arguments),
     /// Set the ARP guard and the VIPs, and exit: before services that bind them
@@ -125,6 +128,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Drain(arguments) => block_on(drain::drain(&cli.global, &arguments)),
         Command::Undrain(arguments) => block_on(drain::undrain(&cli.global, &arguments)),
         Command::Reload => block_on(reload::run(&cli.global)),
+        Command::Upgrade(arguments) => block_on(upgrade::run(&cli.global, &arguments)),
         Command::Events(arguments) => block_on(events::run(&cli.global, &arguments)),
         Command::Prepare(config) => block_on(prepare::run(&cli.global.paths(&config))),
         Command::Cleanup => block_on(cleanup::run(&cli.global)),

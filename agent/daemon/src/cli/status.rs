@@ -2,7 +2,7 @@
 
 use anyvip_core::boundary::{ProbeResult, Reason};
 use anyvip_core::config::Standing;
-use anyvip_core::status::{CheckStatus, PeerStatus, ServiceStatus, Status, VipStatus};
+use anyvip_core::status::{CheckStatus, PeerStatus, ServiceStatus, Status, UpgradeStatus, VipStatus};
 use clap::Args;
 
 use super::terminal::{self, Table, Tone};
@@ -73,7 +73,11 @@ fn render(status: &Status, color: bool) -> String {
         status.router_id,
         wording::for_ms(status.uptime_ms)
     );
-    text.push_str(&format!("{}\n\n", verdict_in_words(status)));
+    text.push_str(&format!("{}\n", verdict_in_words(status)));
+    if let Some(upgrade) = &status.upgrade {
+        text.push_str(&upgraded(upgrade));
+    }
+    text.push('\n');
     text.push_str(&terminal::heading("Services", color));
     text.push_str(&services(&status.services).render(color));
     text.push('\n');
@@ -99,6 +103,17 @@ fn render(status: &Status, color: bool) -> String {
         for warning in &status.warnings {
             text.push_str(&terminal::paragraph("  - ", "    ", &warning.text));
         }
+    }
+    text
+}
+
+fn upgraded(upgrade: &UpgradeStatus) -> String {
+    let since = format!("Upgrade, {} ago: ", wording::for_ms(upgrade.for_ms));
+    let first = if upgrade.phase == "preparing" { "Upgrade: " } else { &since };
+    let mut text = terminal::paragraph(first, "  ", &upgrade.text);
+    if !upgrade.waiting_for.is_empty() {
+        let peers = upgrade.waiting_for.join(", ");
+        text.push_str(&terminal::paragraph("  ", "  ", &format!("still keeping former routes: {peers}")));
     }
     text
 }
@@ -189,12 +204,20 @@ fn checks(services: &[ServiceStatus]) -> Table {
                 (check.name.0.clone(), Tone::Plain),
                 (check.kind.clone(), Tone::Plain),
                 (check.target.clone(), Tone::Plain),
-                (check.state.clone(), health_tone(&check.state)),
+                (state(check), health_tone(&check.state)),
                 (last_result(check), Tone::Plain),
             ]);
         }
     }
     table
+}
+
+/// What a former process left is told from what was found out since.
+fn state(check: &CheckStatus) -> String {
+    match check.inherited_ms {
+        Some(age) => format!("{}, inherited {} ago", check.state, wording::for_ms(age)),
+        None => check.state.clone(),
+    }
 }
 
 fn last_result(check: &CheckStatus) -> String {

@@ -13,8 +13,8 @@ fn the_command_line_is_consistent_and_lists_exactly_what_exists() {
     let names: Vec<String> =
         Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let expected = [
-        "run", "validate", "status", "explain", "drain", "undrain", "reload", "events", "prepare", "cleanup",
-        "schema",
+        "run", "validate", "status", "explain", "drain", "undrain", "reload", "upgrade", "events", "prepare",
+        "cleanup", "schema",
     ];
     assert_eq!(names, expected);
 }
@@ -31,6 +31,8 @@ fn lines_of_the_manual_are_understood() {
         "anyvip drain --all --wait --timeout 5m --or-abort --reason update",
         "anyvip undrain --all",
         "anyvip reload",
+        "anyvip upgrade --binary ./anyvip --force --timeout 5m",
+        "anyvip upgrade --plan --json",
         "anyvip events --follow --json",
         "anyvip prepare -c x",
         "anyvip cleanup",
@@ -47,6 +49,8 @@ fn usage_errors_end_with_2_and_help_with_0() {
         "anyvip plan",
         "anyvip confirm",
         "anyvip reload --confirm 60s",
+        "anyvip upgrade --json",
+        "anyvip upgrade --plan --force",
         "anyvip drain",
         "anyvip drain dns --all",
         "anyvip drain dns --or-abort",

@@ -14,6 +14,9 @@ pub(super) struct Arguments {
     /// Print the effective configuration: every default written out
     #[arg(long)]
     show: bool,
+    /// Also say whether this version can take over from an agent that hands down this format; for `anyvip upgrade`.
+    #[arg(long, value_name = "VERSION", hide = true)]
+    takes_over: Option<u32>,
 }
 
 /// Checks as `run` would, on this host.
@@ -30,6 +33,10 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Ended {
         terminal::warn(&render::render(&loaded.warnings, &sources, color));
     }
     keys::read(&loaded.config)?;
+    if let Some(version) = arguments.takes_over {
+        crate::upgrade::reads(version)?;
+        crate::capabilities::check(&loaded.config)?;
+    }
     if arguments.show {
         terminal::say(&anyvip_core::config::show(&loaded.config));
     } else {

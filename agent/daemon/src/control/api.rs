@@ -1,13 +1,14 @@
 //! What can be asked, and how an HTTP request becomes such a question.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anyvip_core::status::{Explanation, Status};
+use anyvip_core::status::{Explanation, Status, UpgradePlan};
 use anyvip_core::{Reply, ServiceName};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame};
@@ -30,6 +31,7 @@ pub(crate) enum Ask {
     Explain(ServiceName, oneshot::Sender<Option<Explanation>>),
     Events(oneshot::Sender<Vec<Arc<Entry>>>),
     Follow(oneshot::Sender<Option<(Vec<Arc<Entry>>, Following)>>),
+    UpgradePlan(oneshot::Sender<UpgradePlan>),
     Operate(Operation, oneshot::Sender<Reply>),
 }
 
@@ -39,6 +41,19 @@ pub(crate) enum Operation {
     Drain { service: Option<ServiceName>, reason: Option<String> },
     Undrain { service: Option<ServiceName> },
     Reload,
+    Upgrade(Replacement),
+}
+
+/// The body of `upgrade`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Replacement {
+    /// The new program; without it, the file that the agent was started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) binary: Option<PathBuf>,
+    /// Also if routes are lost for a while.
+    #[serde(default)]
+    pub(crate) force: bool,
 }
 
 /// The body of `drain` and `undrain`: one service, or all by saying so.
@@ -104,6 +119,9 @@ where
     let (wanted, is_read) = match what {
         "status" | "events" => (Method::GET, true),
         "drain" | "undrain" | "reload" => (Method::POST, false),
+        // What would happen, and to let it happen.
+        "upgrade" if request.method() == Method::GET => (Method::GET, true),
+        "upgrade" => (Method::POST, false),
         _ if what.starts_with("explain/") => (Method::GET, true),
         _ => return Err((StatusCode::NOT_FOUND, format!("no such path: {path}"))),
     };
@@ -122,6 +140,8 @@ where
             operate(operation(what, selection)?, &asks).await
         }
         "reload" => operate(Operation::Reload, &asks).await,
+        "upgrade" if is_read => Ok(json(StatusCode::OK, &ask(&asks, Ask::UpgradePlan).await?)),
+        "upgrade" => operate(Operation::Upgrade(read_json(request).await?), &asks).await,
         _ => {
             let name = what.trim_start_matches("explain/").to_owned();
             let found = ask(&asks, |answer| Ask::Explain(ServiceName(name.clone()), answer)).await?;

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyvip_core::boundary::{Fact, Reply};
-use anyvip_core::status::{Histogram, Status};
+use anyvip_core::status::{Histogram, Status, UpgradePlan};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,6 +47,7 @@ fn status() -> Status {
         services: Vec::new(),
         peers: Vec::new(),
         decision_to_wire_us: Histogram::default(),
+        upgrade: None,
     }
 }
 
@@ -68,6 +69,7 @@ async fn serve(folder: &Folder) -> (Client, mpsc::Receiver<Operation>, mpsc::Sen
             match ask {
                 Ask::Status(answer) => drop(answer.send(status())),
                 Ask::Explain(_, answer) => drop(answer.send(None)),
+                Ask::UpgradePlan(answer) => drop(answer.send(UpgradePlan::default())),
                 Ask::Events(answer) => drop(answer.send(journal.entries())),
                 Ask::Follow(answer) => drop(answer.send(journal.follow())),
                 Ask::Operate(operation, answer) => {

@@ -100,6 +100,13 @@ impl Probes {
         }
     }
 
+    /// Gives all up, and names them: no answer comes any more. Their connections and children go with them.
+    pub(crate) fn give_up(&mut self) -> Vec<ProbeId> {
+        let all = std::mem::take(&mut self.tasks);
+        all.values().for_each(AbortHandle::abort);
+        all.into_keys().collect()
+    }
+
     /// Its end was received.
     pub(crate) fn forget(&mut self, probe: ProbeId) {
         self.tasks.remove(&probe);

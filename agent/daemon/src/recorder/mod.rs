@@ -208,6 +208,13 @@ impl Recorder {
         Some(Warning { code: "not-recorded".to_owned(), text })
     }
 
+    /// Writes what there is, within reason: this process may not come to its end.
+    pub(crate) fn flush(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        self.shared.lock().push_bytes(pending);
+        self.shared.flush(false);
+    }
+
     /// The thread has written all it was given.
     fn is_idle(&self) -> bool {
         match self.shared.queue.try_lock() {

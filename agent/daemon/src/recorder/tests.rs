@@ -14,7 +14,7 @@ fn agent() -> Agent {
     let source = Source { name: "file".to_owned(), text: text.to_owned() };
     let config = load(&[source], &HostFacts::default()).unwrap().config;
     let state = StoredStateRead::Absent;
-    Agent::new(Start { config, state, boot_id: "boot".into(), wall_clock_ms: 0, seed: 7 })
+    Agent::new(Start { config, state, boot_id: "boot".into(), wall_clock_ms: 0, seed: 7, inheritance: None })
 }
 
 fn folder(name: &str) -> PathBuf {

@@ -8,14 +8,14 @@ use std::sync::mpsc::{Receiver as Orders, TryRecvError};
 use std::time::Duration;
 
 use anyvip_bfd::{Action, Event, Fact, SessionName, SessionTable, StateChanged};
-use anyvip_machine::{Failure, Seed, Time};
+use anyvip_machine::{Failure, Time};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use tokio::sync::mpsc;
 
 use super::receivers::{Interfaces, Port, Receiver};
 use super::senders::Senders;
-use super::{Heard, Wanted};
+use super::{Heard, Order, Wanted};
 use crate::Clock;
 use crate::failure::failed;
 use crate::sys::scheduling;
@@ -29,7 +29,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Loop {
     clock: Clock,
     table: SessionTable,
-    orders: Orders<Wanted>,
+    orders: Orders<Order>,
     woken: UnixStream,
     reports: Reports,
     receivers: BTreeMap<Port, Receiver>,
@@ -41,14 +41,14 @@ pub(super) struct Loop {
 impl Loop {
     pub(super) fn new(
         clock: Clock,
-        seed: Seed,
-        orders: Orders<Wanted>,
+        table: SessionTable,
+        orders: Orders<Order>,
         woken: UnixStream,
         reports: mpsc::Sender<Heard>,
     ) -> Loop {
         Loop {
             clock,
-            table: SessionTable::new(seed),
+            table,
             orders,
             woken,
             reports: Reports::new(reports),
@@ -110,9 +110,11 @@ impl Loop {
         let mut bytes = [0; 64];
         while (&self.woken).read(&mut bytes).is_ok_and(|count| count > 0) {}
         let mut newest = None;
+        let mut heirs = Vec::new();
         let goes_on = loop {
             match self.orders.try_recv() {
-                Ok(wanted) => newest = Some(wanted),
+                Ok(Order::Wanted(wanted)) => newest = Some(wanted),
+                Ok(Order::HandOver(answer)) => heirs.push(answer),
                 Err(TryRecvError::Empty) => break true,
                 Err(TryRecvError::Disconnected) => break false,
             }
@@ -128,6 +130,10 @@ impl Loop {
             self.handle(Event::Wanted { sessions, lease });
         } else if self.listen_again_at().is_some_and(|at| at <= self.clock.now()) {
             self.listen(self.senders.paths().map(Port::of).collect());
+        }
+        for answer in heirs {
+            // Whoever asked may have given up.
+            let _ = answer.send(self.table.hand_over());
         }
         goes_on
     }

@@ -1,4 +1,4 @@
-//! What a child does between fork and exec.
+//! What a process does before it becomes another program: a child between fork and exec, or this one.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -34,6 +34,16 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     };
     // SAFETY: as above; two system calls, no allocation.
     unsafe { command.pre_exec(bind) };
+}
+
+/// Descriptors but 0, 1 and 2 are closed when this process becomes another program.
+pub(crate) fn close_all_on_exec() {
+    let first: libc::c_uint = 3;
+    // SAFETY: close_range with CLOSE_RANGE_CLOEXEC only marks descriptors, each of which stays open and with its owner. Before Linux
+    // 5.11 it is refused, and what was opened close-on-exec, which is all of ours, is closed anyway.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
 }
 
 /// The command inherits descriptors 0, 1 and 2 and no others, whoever forgot to mark them.

@@ -189,6 +189,32 @@ impl World {
         }
     }
 
+    /// Another program takes over after `pause`; what comes meanwhile is lost.
+    pub(crate) fn replace(&mut self, host: usize, pause: Duration, change: impl FnOnce(&mut SessionConfig)) {
+        self.replace_late(host, Duration::ZERO, pause, change);
+    }
+
+    /// The same, where the former program goes on for a while after it has said what there is to say.
+    pub(crate) fn replace_late(
+        &mut self,
+        host: usize,
+        late: Duration,
+        pause: Duration,
+        change: impl FnOnce(&mut SessionConfig),
+    ) {
+        let former = self.hosts[host].table.hand_over();
+        // As in a file.
+        let former = serde_json::from_str(&serde_json::to_string(&former).unwrap()).unwrap();
+        self.run(late);
+        self.hosts[host].table = SessionTable::new(Seed::new(0));
+        self.hosts[host].paths.clear();
+        self.cut[host] = true;
+        self.run(pause);
+        self.cut[host] = false;
+        self.hosts[host].table = SessionTable::taking_over(Seed::new(99), former);
+        self.change(host, change);
+    }
+
     fn next(&self) -> Option<Time> {
         let running = self.hosts.iter().filter(|host| !host.stopped);
         let due = running.filter_map(|host| host.table.next_deadline());

@@ -28,7 +28,7 @@ pub use attribute::{
 };
 pub use framer::Framer;
 pub use notification::Notification;
-pub use open::{Capability, Open};
+pub use open::{Capability, GracefulRestart, Open};
 pub use role::Role;
 pub use update::{
     PathChange, Reach, ReceivedRoute, Update, end_of_rib, pack_announcements, pack_withdrawals,

@@ -29,6 +29,8 @@ pub enum Capability {
     ExtendedNextHop(Vec<(AfiSafi, u16)>),
     /// Code 9 (RFC 9234 §4.1); the octet as it came, since some values are no role.
     Role(u8),
+    /// Code 64 (RFC 4724 §3, RFC 8538 §2).
+    GracefulRestart(GracefulRestart),
     /// Code 65 (RFC 6793).
     FourOctetAs(u32),
     /// Code 69 (RFC 7911 §4): family, and 1 (receives), 2 (sends) or 3 (both); the octet as it came.
@@ -41,6 +43,58 @@ pub enum Capability {
     SoftwareVersion(String),
     /// Any other code.
     Unknown { code: u8, value: Vec<u8> },
+}
+
+/// What a speaker says of its restarts. The families are those whose routes the peer is to keep meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GracefulRestart {
+    /// Restart State: the speaker has restarted.
+    pub restarted: bool,
+    /// RFC 8538: routes are kept also when the session ends with a NOTIFICATION or by the hold timer.
+    pub notification: bool,
+    /// How long the session may be away, in seconds; 12 bits.
+    pub restart_time: u16,
+    /// Families, and whether packets were forwarded all the time (Forwarding State).
+    pub families: Vec<(AfiSafi, bool)>,
+}
+
+impl GracefulRestart {
+    /// Of the field for the time.
+    pub const LONGEST: u16 = 0x0fff;
+    const RESTARTED: u16 = 0x8000;
+    const NOTIFICATION: u16 = 0x4000;
+    const FORWARDING: u8 = 0x80;
+    /// What fits into the one octet for the length.
+    const MOST_FAMILIES: usize = 63;
+
+    fn decode(value: &[u8]) -> Option<GracefulRestart> {
+        let mut octets = Octets::new(value);
+        let head = octets.u16()?;
+        let mut families = Vec::new();
+        while !octets.is_empty() {
+            let (afi, safi, flags) = (octets.u16()?, octets.u8()?, octets.u8()?);
+            families.push((AfiSafi { afi, safi }, flags & Self::FORWARDING != 0));
+        }
+        Some(GracefulRestart {
+            restarted: head & Self::RESTARTED != 0,
+            notification: head & Self::NOTIFICATION != 0,
+            restart_time: head & Self::LONGEST,
+            families,
+        })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let flag = |set: bool, bit: u16| if set { bit } else { 0 };
+        let head = self.restart_time.min(Self::LONGEST)
+            | flag(self.restarted, Self::RESTARTED)
+            | flag(self.notification, Self::NOTIFICATION);
+        let mut out = head.to_be_bytes().to_vec();
+        for (AfiSafi { afi, safi }, preserved) in self.families.iter().take(Self::MOST_FAMILIES) {
+            out.extend(afi.to_be_bytes());
+            out.extend([*safi, if *preserved { Self::FORWARDING } else { 0 }]);
+        }
+        out
+    }
 }
 
 const VERSION: u8 = 4;
@@ -184,6 +238,12 @@ impl Capability {
                 Capability::ExtendedNextHop(pairs)
             }
             9 => Capability::Role(octets.u8()?),
+            // Without it nothing is kept for us, which is no reason to refuse the session.
+            64 => {
+                return Some(
+                    GracefulRestart::decode(value).map_or_else(unknown, Capability::GracefulRestart),
+                );
+            }
             65 => Capability::FourOctetAs(octets.u32()?),
             69 => return Some(add_path(value).unwrap_or_else(unknown)),
             70 => Capability::EnhancedRouteRefresh,
@@ -230,6 +290,7 @@ impl Capability {
                 };
                 with_length(69, families.iter().take(63).flat_map(four).collect())
             }
+            Capability::GracefulRestart(restart) => with_length(64, restart.encode()),
             Capability::EnhancedRouteRefresh => vec![70, 0],
             Capability::HostName { host, domain } => {
                 with_length(73, [counted(host), counted(domain)].concat())
@@ -311,6 +372,26 @@ mod tests {
         }
         let long = Capability::SoftwareVersion("ü".repeat(100)).encode();
         assert_eq!((long.len(), long[1], long[2]), (67, 65, 64));
+    }
+
+    /// RFC 4724 §3: four bits of flags, twelve of time; then family and flags. The octets are those of FRR 8.4.
+    #[test]
+    fn restart_time_and_flags_are_read_as_they_are_written() {
+        let frr = [0xc0, 0x78, 0, 1, 1, 0x80, 0, 2, 1, 0];
+        let restart = GracefulRestart {
+            restarted: true,
+            notification: true,
+            restart_time: 120,
+            families: vec![(Family::Ipv4.into(), true), (Family::Ipv6.into(), false)],
+        };
+        assert_eq!(Capability::decode(64, &frr), Some(Capability::GracefulRestart(restart.clone())));
+        assert_eq!(Capability::GracefulRestart(restart.clone()).encode(), [&[64, 10][..], &frr].concat());
+        let longest = GracefulRestart { restart_time: u16::MAX, notification: false, ..restart };
+        assert_eq!(Capability::GracefulRestart(longest).encode()[2..4], [0x8f, 0xff]);
+        for damaged in [&[][..], &[0], &[0, 120, 0], &[0, 120, 0, 1, 1]] {
+            let kept = Capability::Unknown { code: 64, value: damaged.to_vec() };
+            assert_eq!(Capability::decode(64, damaged), Some(kept), "the session stands without it");
+        }
     }
 
     /// Version 4, AS 65001, hold time 9, identifier 10.0.0.1, and then this.

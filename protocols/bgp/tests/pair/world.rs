@@ -217,8 +217,16 @@ impl World {
     }
 
     pub(crate) fn boot(&mut self, who: Who) {
+        self.take_over(who, None);
+    }
+
+    /// A process of the host takes over from another; `first` is what it is told before its configuration.
+    pub(crate) fn take_over(&mut self, who: Who, first: Option<Event>) {
         let seed = Seed::new(u64::from(self.lives[who])).child(["a", "b"][who]);
         self.speakers[who] = Some(Speaker::new(seed));
+        if let Some(first) = first {
+            self.tell(who, first);
+        }
         self.configure(who);
     }
 

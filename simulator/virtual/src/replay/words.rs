@@ -27,6 +27,8 @@ pub fn event(event: &Event) -> String {
         Event::KernelView(seen) => view(seen),
         Event::KernelDone { request, result } => format!("kernel request {}: {}", request.0, done(result)),
         Event::Persisted { generation, result } => format!("state {generation} written: {}", done(result)),
+        Event::HandedDown { result } => format!("what is known handed down: {}", done(result)),
+        Event::NotReplaced { failure } => format!("not replaced by another program: {failure}"),
         Event::Bgp(heard) => bgp_event(heard),
         Event::Bfd(heard) => format!("bfd: {heard:?}"),
         Event::Nd(heard) => match heard {
@@ -71,6 +73,10 @@ pub fn action(action: &Action) -> String {
             format!("kernel request {}: {what}", request.0)
         }
         Action::Persist { generation, .. } => format!("write state {generation}"),
+        Action::HandDown { restored } => {
+            format!("hand down what is known of {}", list(restored.services.keys().map(ToString::to_string)))
+        }
+        Action::Replace => "become another program".to_owned(),
         Action::Bgp(said) => bgp_action(said),
         Action::BfdWanted { sessions, lease } => {
             let wanted = list(sessions.iter().map(|(name, config)| format!("{name} {:?}", config.wish)));
@@ -158,6 +164,7 @@ fn ordered(command: &Command) -> String {
         }
         Command::Drain { service, reason: None } => format!("drain {}", whom(service)),
         Command::Undrain { service } => format!("undrain {}", whom(service)),
+        Command::Upgrade { to, force } => format!("upgrade to {to}{}", if *force { " by force" } else { "" }),
         Command::Reload { config: Ok(config) } => {
             let services = list(config.services.keys().map(ToString::to_string));
             format!(

@@ -292,6 +292,7 @@ impl World {
             boot_id: host.boot_id(),
             wall_clock_ms: host.wall_clock_ms(now),
             seed: host.seed.child(&format!("agent {}", host.starts)).number(),
+            inheritance: None,
         });
         let number = host.starts;
         host.process = Some(Box::new(Process {
@@ -429,6 +430,10 @@ impl World {
             }
             Action::Reply { request, reply } => self.answered(node, number, request, reply),
             Action::Record(fact) => self.note(node, NoteKind::Fact, || format!("{fact:?}")),
+            // No operator of this world asks for that.
+            Action::HandDown { .. } | Action::Replace => {
+                self.breach(node, format!("nobody asked for an upgrade: {action:?}"));
+            }
             Action::Exit { code } => {
                 self.bfd_says_goodbye(node);
                 self.kill_agent(node, Ended::Exit(code));

@@ -194,6 +194,6 @@ fn drains(command: &Command) -> Option<(Option<ServiceName>, bool)> {
     match command {
         Command::Drain { service, .. } => Some((service.clone(), true)),
         Command::Undrain { service } => Some((service.clone(), false)),
-        Command::Reload { .. } => None,
+        Command::Reload { .. } | Command::Upgrade { .. } => None,
     }
 }

@@ -37,6 +37,7 @@ fn check(name: &str, target: &str, state: &str, consecutive: u32, last: LastResu
         state: state.to_owned(),
         consecutive,
         last: Some(last),
+        inherited_ms: None,
     }
 }
 
@@ -54,6 +55,7 @@ fn session(name: &str, address: &str, state: &str, told: &[&str], last_error: Op
         bfd: None,
         last_error: last_error.map(str::to_owned),
         last_error_for_ms: last_error.map(|_| 5_000),
+        graceful_restart_s: None,
         heard: None,
         sessions_lost: 0,
     }
@@ -142,6 +144,7 @@ fn mixed() -> Status {
             ),
         ],
         decision_to_wire_us: Histogram::default(),
+        upgrade: None,
     }
 }
 

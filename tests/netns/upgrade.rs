@@ -1,0 +1,139 @@
+//! The agent becomes another version of itself, or stays what it is.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use anyvip_tests::{LONG, VIP4, advertised, agent_config, peer_state, wait_until};
+
+use crate::{Host, Told, possible, told};
+
+/// A program of a few lines.
+fn script(host: &Host, name: &str, lines: &str) -> String {
+    let path = host.fabric.lab.scratch().write(name, &format!("#!/bin/sh\n{lines}\n"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[track_caller]
+fn refused(host: &Host, args: &[&str], word: &str) {
+    let output = host.agent.command("upgrade", args);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {text}");
+    assert!(text.contains(word), "{args:?}: no {word:?} in: {text}");
+}
+
+/// The session that stands has stood since then.
+#[track_caller]
+fn assert_undisturbed(host: &Host, before: &serde_json::Value) {
+    let now = host.agent.status();
+    let (state, lasted) = peer_state(&now, "tor");
+    assert_eq!(state, "Established");
+    assert!(lasted >= peer_state(before, "tor").1, "it is another session:\n{}", host.agent.log());
+    assert!(advertised(&now, VIP4, "tor"));
+    assert_eq!(told(&host.router), [Told::Announced(1)], "the router heard nothing of it");
+}
+
+#[test]
+fn a_new_version_that_does_not_run_here_is_refused_and_the_old_one_notices_nothing() {
+    if !possible() {
+        return;
+    }
+    let host = Host::new();
+    host.wait_told(1);
+    let before = host.agent.wait_advertised(VIP4, "tor");
+    refused(&host, &["--force", "--binary", "/nonexistent/anyvip"], "No such file or directory");
+    refused(&host, &["--force", "--binary", "/bin/false"], "ended with 1");
+    refused(&host, &["--force", "--binary", "/bin/true"], "is not anyvip");
+    let older = script(
+        &host,
+        "older",
+        "[ $1 = --version ] && echo anyvip 0.0.1 && exit 0\necho no such option\nexit 2",
+    );
+    refused(&host, &["--force", "--binary", &older], "cannot take over from this version");
+    let hangs = script(&host, "hangs", "exec sleep 1000");
+    refused(&host, &["--force", "--binary", &hangs], "did not end within");
+    host.agent.files.write_config("config_version = 1\nnonsense = 1\n");
+    refused(&host, &["--force"], "nonsense");
+    host.agent.files.write_config(&agent_config(1));
+    // This router knows nothing of graceful restart.
+    refused(
+        &host,
+        &[],
+        "peer tor drops 1 route until the new session stands: graceful_restart is off for it",
+    );
+    let plan = host.agent.command("upgrade", &["--plan"]);
+    assert_eq!(plan.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&plan.stdout).contains("lost for a while"));
+    assert_undisturbed(&host, &before);
+    assert!(host.agent.status()["upgrade"].is_null());
+}
+
+/// It is good when it is looked at, and gone when it is to be run.
+#[test]
+fn a_new_version_that_vanishes_leaves_the_old_one_at_work() {
+    if !possible() {
+        return;
+    }
+    let host = Host::new();
+    host.wait_told(1);
+    let before = host.agent.wait_advertised(VIP4, "tor");
+    let vanishes = "[ $1 = --version ] && echo anyvip 9.9.9 && exit 0\nrm \"$0\"";
+    let vanishes = script(&host, "vanishes", vanishes);
+    refused(
+        &host,
+        &["--force", "--binary", &vanishes],
+        "the upgrade failed, this version goes on: cannot become",
+    );
+    assert_undisturbed(&host, &before);
+    assert!(!host.agent.files.state().join("restored.json").exists());
+    // Checks go on, and count.
+    let status = host.agent.status();
+    assert_eq!(status["upgrade"]["phase"], "failed");
+    let mut host = host;
+    host.service.process.kill();
+    host.wait_withdrawn(1);
+}
+
+#[test]
+fn by_force_the_session_ends_without_a_word_and_the_same_process_goes_on_as_another() {
+    if !possible() {
+        return;
+    }
+    // A check that runs a command which takes its time.
+    let slow = "\n[[service.web.check]]\nexec = { command = [\"sleep\", \"0.2\"] }\ninterval = \"500ms\"\ntimeout = \"500ms\"\n";
+    let mut host = Host::with(&(agent_config(1) + slow));
+    host.wait_told(1);
+    host.agent.wait_advertised(VIP4, "tor");
+    let (pid, namespace) = (host.agent.process.pid(), host.fabric.host(1).clone());
+    let monitor = host.fabric.monitor(&namespace);
+    let binary: PathBuf = host.fabric.lab.scratch().path().join("anyvip-new");
+    std::fs::copy(host.fabric.lab.binaries.agent, &binary).unwrap();
+    for round in 0..3 {
+        let said = host.agent.run("upgrade", &["--force", "--binary", binary.to_str().unwrap()]);
+        assert!(said.contains("although routes are lost") && said.contains("took over from"), "{said}");
+        host.agent.wait_advertised(VIP4, "tor");
+        assert_eq!(std::fs::read_link(format!("/proc/{pid}/exe")).unwrap(), binary, "round {round}");
+    }
+    assert_eq!(host.agent.process.ended(), None, "whoever watches the process sees it live on");
+    let output = host.router.process.output();
+    assert!(!output.contains("notification"), "{output}");
+    assert!(!told(&host.router).contains(&Told::Withdrawn(1)), "{output}");
+    let gone = |text: &str| text.lines().any(|line| line.starts_with("Deleted") && line.contains(VIP4));
+    assert!(!gone(&monitor.output()), "the address stays all the time");
+    assert_eq!(namespace.sysctl("net/ipv4/conf/eth0/arp_ignore"), "1");
+    // Commands of former versions are nobody's: none is left, not even dead.
+    wait_until(LONG, || {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let dead = |child: &&str| {
+            std::fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+        };
+        let dead: Vec<&str> = children.split_whitespace().filter(dead).collect();
+        if dead.is_empty() { Ok(()) } else { Err(format!("dead children: {dead:?}")) }
+    });
+    // An orderly end is one as ever, and the next life inherits nothing.
+    assert_eq!(host.agent.terminate(), Some(0));
+    host.restart();
+    let status = host.agent.wait_advertised(VIP4, "tor");
+    assert!(status["upgrade"].is_null());
+    assert_eq!(status["warnings"], serde_json::json!([]), "no unclean exit was counted");
+}
