@@ -66,6 +66,7 @@ features! {
     "Upgrades" {
         Upgraded "planned upgrade (`anyvip upgrade`, `graceful_restart`): no route lost; what died meanwhile is gone (RFC 4724)" => upgrade::a_planned_upgrade_loses_no_route;
         UpgradedUnderBfd "planned upgrade while BFD guards the session (RFC 5882)" => upgrade::a_planned_upgrade_under_bfd_loses_no_route;
+        UpgradedByLink "planned upgrade of a peer by interface, with BFD" => upgrade::a_planned_upgrade_over_a_bare_link_loses_no_route;
         DeadIsNotKept "with `graceful_restart`: an agent that died is kept no longer than asked, a silent one not at all" => upgrade::what_died_is_not_kept_for_longer_than_asked;
     }
     "Peers without addresses" {

@@ -102,6 +102,7 @@ impl Router for Gobgp {
             Feature::Unnumbered
             | Feature::UnnumberedAgain
             | Feature::UnnumberedCall
+            | Feature::UpgradedByLink
             | Feature::UnnumberedGuarded => {
                 Some("was not made to peer by interface: it writes no routes into the kernel")
             }

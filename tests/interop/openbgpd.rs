@@ -71,6 +71,7 @@ impl Router for Openbgpd {
             Feature::Unnumbered
             | Feature::UnnumberedAgain
             | Feature::UnnumberedCall
+            | Feature::UpgradedByLink
             | Feature::UnnumberedGuarded => Some("takes no IPv6 next hop for IPv4"),
             Feature::UnnumberedBfd
             | Feature::BfdSessions

@@ -11,7 +11,7 @@ fn by_link(links: usize) -> Manner {
 }
 
 /// The usual fabric; between router and hosts nothing but link-local addresses.
-fn bare_fabric(hosts: usize) -> Fabric {
+pub(crate) fn bare_fabric(hosts: usize) -> Fabric {
     let fabric = Fabric::new(binaries!(), hosts);
     for n in 1..=hosts {
         let (router, host) = (&fabric.router, fabric.host(n));
@@ -49,7 +49,7 @@ fn rename(namespace: &Namespace, interface: &str, address: &str) {
     namespace.ip(&format!("-6 address del {former}/64 dev {interface}"));
 }
 
-fn config(n: usize, peer: &str) -> String {
+pub(crate) fn config(n: usize, peer: &str) -> String {
     let own = format!("address = \"10.1.{n}.1\"");
     let config = agent_config(n);
     assert!(config.contains(&own));
@@ -58,7 +58,7 @@ fn config(n: usize, peer: &str) -> String {
 
 /// Waits until both service addresses lead to exactly these hosts in the router's kernel.
 #[track_caller]
-fn wait_table(fabric: &Fabric, hosts: &[usize]) {
+pub(crate) fn wait_table(fabric: &Fabric, hosts: &[usize]) {
     wait_until(LONG, || {
         let all = 1..=fabric.hosts.len();
         for (family, address) in [("-4", VIP4), ("-6", VIP6)] {

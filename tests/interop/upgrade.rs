@@ -11,6 +11,7 @@ use anyvip_tests::{
 use nix::sys::signal::Signal;
 
 use crate::router::{Bfd, Manner, Router};
+use crate::unnumbered;
 
 /// The usual host, whose routes a router is to keep for so long.
 fn config(time: &str) -> String {
@@ -175,6 +176,27 @@ pub(crate) fn a_planned_upgrade_under_bfd_loses_no_route<R: Router>() {
         agent.wait_status("fast BFD", |status| status["peers"][0]["bfd"]["detection_us"] == 150_000);
     }
     for (address, _) in both {
+        assert_nothing_deleted(&routes, address);
+    }
+}
+
+/// The router has to be found again on the link; the routes lead through its link-local address.
+pub(crate) fn a_planned_upgrade_over_a_bare_link_loses_no_route<R: Router>() {
+    let fabric = unnumbered::bare_fabric(1);
+    let by_link = Manner { links: 1, extended_next_hop: true, ..manner(Bfd::Guard) };
+    let _router = R::start(&fabric.lab, &fabric.router, &by_link);
+    let _service = fabric.service(1);
+    let peer = "interface = \"eth0\"\ngraceful_restart = true\nbfd = { interval = \"50ms\" }";
+    let agent = fabric.agent_with(1, &unnumbered::config(1, peer));
+    unnumbered::wait_table(&fabric, &[1]);
+    agent.wait_status("fast BFD", |status| status["peers"][0]["bfd"]["detection_us"] == 150_000);
+    let routes = fabric.watch_routes(&fabric.router);
+    let said = agent.run("upgrade", &[]);
+    assert!(said.contains("all that was inherited was decided"), "{said}");
+    println!("{said}");
+    agent.wait_status("fast BFD again", |status| status["peers"][0]["bfd"]["detection_us"] == 150_000);
+    unnumbered::wait_table(&fabric, &[1]);
+    for address in [VIP4, VIP6] {
         assert_nothing_deleted(&routes, address);
     }
 }

@@ -1,9 +1,9 @@
 //! The agent becomes another version of itself, or stays what it is.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::os::unix::net::UnixDatagram;
 
-use anyvip_tests::{LONG, VIP4, advertised, agent_config, peer_state, wait_until};
+use anyvip_tests::{AgentFiles, Fabric, LONG, Process, VIP4, advertised, agent_config, binaries, peer_state};
 
 use crate::{Host, Told, possible, told};
 
@@ -59,7 +59,7 @@ fn a_new_version_that_does_not_run_here_is_refused_and_the_old_one_notices_nothi
     refused(
         &host,
         &[],
-        "peer tor drops 1 route until the new session stands: graceful_restart is off for it",
+        "peer tor drops 2 routes until the new session stands: graceful_restart is off for it",
     );
     let plan = host.agent.command("upgrade", &["--plan"]);
     assert_eq!(plan.status.code(), Some(1));
@@ -94,46 +94,37 @@ fn a_new_version_that_vanishes_leaves_the_old_one_at_work() {
     host.wait_withdrawn(1);
 }
 
+/// sd_notify(3): the main process stays the same, and says that it reloads.
 #[test]
-fn by_force_the_session_ends_without_a_word_and_the_same_process_goes_on_as_another() {
+fn a_service_manager_sees_a_reload_of_the_same_process() {
     if !possible() {
         return;
     }
-    // A check that runs a command which takes its time.
-    let slow = "\n[[service.web.check]]\nexec = { command = [\"sleep\", \"0.2\"] }\ninterval = \"500ms\"\ntimeout = \"500ms\"\n";
-    let mut host = Host::with(&(agent_config(1) + slow));
-    host.wait_told(1);
-    host.agent.wait_advertised(VIP4, "tor");
-    let (pid, namespace) = (host.agent.process.pid(), host.fabric.host(1).clone());
-    let monitor = host.fabric.monitor(&namespace);
-    let binary: PathBuf = host.fabric.lab.scratch().path().join("anyvip-new");
-    std::fs::copy(host.fabric.lab.binaries.agent, &binary).unwrap();
-    for round in 0..3 {
-        let said = host.agent.run("upgrade", &["--force", "--binary", binary.to_str().unwrap()]);
-        assert!(said.contains("although routes are lost") && said.contains("took over from"), "{said}");
-        host.agent.wait_advertised(VIP4, "tor");
-        assert_eq!(std::fs::read_link(format!("/proc/{pid}/exe")).unwrap(), binary, "round {round}");
-    }
-    assert_eq!(host.agent.process.ended(), None, "whoever watches the process sees it live on");
-    let output = host.router.process.output();
-    assert!(!output.contains("notification"), "{output}");
-    assert!(!told(&host.router).contains(&Told::Withdrawn(1)), "{output}");
-    let gone = |text: &str| text.lines().any(|line| line.starts_with("Deleted") && line.contains(VIP4));
-    assert!(!gone(&monitor.output()), "the address stays all the time");
-    assert_eq!(namespace.sysctl("net/ipv4/conf/eth0/arp_ignore"), "1");
-    // Commands of former versions are nobody's: none is left, not even dead.
-    wait_until(LONG, || {
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        let dead = |child: &&str| {
-            std::fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| stat.contains(") Z "))
-        };
-        let dead: Vec<&str> = children.split_whitespace().filter(dead).collect();
-        if dead.is_empty() { Ok(()) } else { Err(format!("dead children: {dead:?}")) }
-    });
-    // An orderly end is one as ever, and the next life inherits nothing.
-    assert_eq!(host.agent.terminate(), Some(0));
-    host.restart();
-    let status = host.agent.wait_advertised(VIP4, "tor");
-    assert!(status["upgrade"].is_null());
-    assert_eq!(status["warnings"], serde_json::json!([]), "no unclean exit was counted");
+    let fabric = Fabric::new(binaries!(), 1);
+    let path = fabric.lab.scratch().path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(LONG)).unwrap();
+    let files = AgentFiles::new(&fabric.lab, "h1", &agent_config(1));
+    let mut command = fabric.host(1).command(fabric.lab.binaries.agent);
+    files.arguments(&mut command, "run");
+    command.env("NOTIFY_SOCKET", &path);
+    let process = Process::start("anyvip", &mut command, &files.log());
+    let said = |word: &str| {
+        let mut all = String::new();
+        let mut buffer = [0; 4096];
+        while !all.lines().any(|line| line == word) {
+            let length =
+                manager.recv(&mut buffer).unwrap_or_else(|error| panic!("no {word}: {error}\n{all}"));
+            all.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+            all.push('\n');
+        }
+        all
+    };
+    said("READY=1");
+    let output = files.command(fabric.host(1), "upgrade", &["--force"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let reloading = said("RELOADING=1") + &said("READY=1");
+    assert!(reloading.contains("MONOTONIC_USEC=") && !reloading.contains("STOPPING=1"), "{reloading}");
+    let exe = std::fs::read_link(format!("/proc/{}/exe", process.pid())).unwrap();
+    assert_eq!(exe.to_str(), Some(fabric.lab.binaries.agent));
 }

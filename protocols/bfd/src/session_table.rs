@@ -1,6 +1,7 @@
 //! The machine: all sessions, which one a packet is for, and the lease.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyvip_machine::{Agenda, Complaints, Seed, Time};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,9 @@ use crate::session::Session;
 use crate::status::SessionView;
 use crate::wire::{ControlPacket, Discriminator, State};
 
+/// A session of the program before this one that is wanted later than that has ended at the peer, too.
+const FORMER_LIFE: Duration = Duration::from_secs(3);
+
 /// All BFD sessions of one host.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionTable {
@@ -19,8 +23,9 @@ pub struct SessionTable {
     names: BTreeMap<SessionName, Discriminator>,
     agenda: Agenda<Discriminator>,
     lease: Lease,
-    /// Sessions of the program before this one, until the first wish.
+    /// Sessions of the program before this one, and until when their peers may still wait.
     former: BTreeMap<SessionName, Former>,
+    former_until: Option<Time>,
     /// Packets for no session.
     strays: u64,
     complaints: Complaints<Discard>,
@@ -44,6 +49,7 @@ impl SessionTable {
     pub fn taking_over(seed: Seed, former: BTreeMap<SessionName, Former>) -> SessionTable {
         SessionTable {
             former,
+            former_until: None,
             seed,
             sessions: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -142,6 +148,10 @@ impl SessionTable {
             (_, Some(end)) => Lease::Until(end),
         };
         let leaseless = self.lease == Lease::Ended;
+        let former_until = *self.former_until.get_or_insert(now + FORMER_LIFE);
+        if former_until < now {
+            self.former.clear();
+        }
         let known: Vec<_> = self.names.iter().map(|(name, session)| (name.clone(), *session)).collect();
         for (name, session) in known {
             let former = self.sessions.get(&session).map(Session::config);
@@ -164,10 +174,6 @@ impl SessionTable {
                 }
                 None => self.open(now, name, config, leaseless, actions),
             }
-        }
-        if !self.names.is_empty() {
-            // What was not wanted at once has ended at the peer, too, before it may be.
-            self.former.clear();
         }
     }
 
