@@ -364,6 +364,7 @@ fn a_comparison_of_designs_says_on_its_page_what_its_json_says() {
         ] {
             assert_eq!(number(row, mark), result[field].as_u64().unwrap(), "{} {field}", result["design"]);
         }
+        assert_eq!((&result["by"], &row["by"]), (&Value::from("model"), &Value::from("model")));
         // The table in the terminal says the same, and of every cell that it is a model's.
         let line = said
             .lines()

@@ -57,7 +57,10 @@ const PURE: &[(&str, &[&str])] = &[
 const IMPURE: &[(&str, &[&str])] = &[
     ("anyvip-io", &["anyvip-bfd", "anyvip-bgp", "anyvip-machine", "anyvip-nd"]),
     ("anyvip", &["anyvip-bfd", "anyvip-bgp", "anyvip-core", "anyvip-io", "anyvip-machine", "anyvip-nd"]),
-    ("anyvip-sim", &["anyvip-bgp", "anyvip-ecmp", "anyvip-io", "anyvip-machine", "anyvip-virtual"]),
+    (
+        "anyvip-sim",
+        &["anyvip-bfd", "anyvip-bgp", "anyvip-ecmp", "anyvip-io", "anyvip-machine", "anyvip-virtual"],
+    ),
 ];
 
 /// Lines of a file without its tests: look hard, and refused.

@@ -67,6 +67,23 @@ impl Bench {
         agent: &Path,
         reloadable: &BTreeSet<NodeName>,
     ) -> Result<(), String> {
+        self.raise(lab, lab_file, agent, reloadable).await?;
+        self.order_all(lab, Order::Begin, Role::is_router).await?;
+        self.order_all(lab, Order::Begin, |role| !role.is_router() && *role != Role::Bridge).await
+    }
+
+    /// Nodes, cables and addresses, and no role begun.
+    pub(crate) async fn prepare(&mut self, lab: &Lab, lab_file: &Path, agent: &Path) -> Result<(), String> {
+        self.raise(lab, lab_file, agent, &BTreeSet::new()).await
+    }
+
+    async fn raise(
+        &mut self,
+        lab: &Lab,
+        lab_file: &Path,
+        agent: &Path,
+        reloadable: &BTreeSet<NodeName>,
+    ) -> Result<(), String> {
         for (name, node) in &lab.nodes {
             if node.role == Role::Bridge {
                 continue;
@@ -91,9 +108,7 @@ impl Bench {
         }
         self.hear_all().await?;
         self.connect(lab).await?;
-        self.order_all(lab, Order::Configure, |_| true).await?;
-        self.order_all(lab, Order::Begin, Role::is_router).await?;
-        self.order_all(lab, Order::Begin, |role| !role.is_router() && *role != Role::Bridge).await
+        self.order_all(lab, Order::Configure, |_| true).await
     }
 
     /// Every node's first word says that its namespace is there.

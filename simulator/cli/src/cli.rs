@@ -113,6 +113,13 @@ pub(crate) struct Replay {
 pub(crate) struct Compare {
     /// The plan, a YAML file.
     pub(crate) plan: PathBuf,
+    /// How it is played: model, in virtual time; netns, in network namespaces of this kernel and in real time, with the model's
+    /// figures below.
+    #[arg(long, default_value = "model", value_name = "NAME")]
+    pub(crate) backend: String,
+    /// The agent, for --backend netns [default: anyvip beside this program, else in PATH].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) agent: Option<PathBuf>,
     /// Write plan and results here.
     #[arg(long, value_name = "OUT")]
     pub(crate) json: Option<PathBuf>,

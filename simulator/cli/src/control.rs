@@ -12,6 +12,8 @@ use anyvip_virtual::scenario::Traffic;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::compare::kernel::order::{Brought, Task};
+
 /// An order with a number to answer to.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
@@ -64,6 +66,12 @@ pub(crate) enum Order {
     Release { name: String },
     /// One ARP request; who answers?
     AskArp { address: Ipv4Addr },
+    /// Guard these sessions of the router, by name and address of the peer, and wait until all are Up.
+    Bfd { peers: Vec<(String, IpAddr)>, interval: Duration, multiplier: u8 },
+    /// The router installs everything anew, as if all had come at this moment.
+    Afresh,
+    /// What only a comparison of designs needs.
+    Compare(Task),
 }
 
 /// Orders for the service.
@@ -114,4 +122,5 @@ pub(crate) enum Answer {
     Flows(Flows),
     Held(Vec<Held>),
     Stations(Vec<String>),
+    Compare(Brought),
 }

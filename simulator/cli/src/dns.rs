@@ -53,7 +53,7 @@ pub(crate) fn name_in(answer: &[u8], id: u16) -> Option<String> {
 }
 
 /// Octets of a name without compression, type and class.
-fn question_length(question: &[u8]) -> Option<usize> {
+pub(crate) fn question_length(question: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
         match usize::from(*question.get(at)?) {

@@ -85,6 +85,8 @@ pub(crate) enum Kind {
     Effect,
     /// Something nobody ordered.
     Trouble,
+    /// What was found when all was over.
+    Finding,
 }
 
 #[derive(Serialize)]
@@ -168,7 +170,8 @@ impl Journal {
     }
 
     fn push(&mut self, at: Time, kind: Kind, text: String, route: Option<Route>) {
-        let after_ms = self.cause.filter(|cause| at >= *cause).map(|cause| millis(at, cause));
+        let cause = self.cause.filter(|cause| at >= *cause && kind != Kind::Finding);
+        let after_ms = cause.map(|cause| millis(at, cause));
         self.timeline.push(Entry { at_ms: millis(at, self.begin), after_ms, kind, text, route });
     }
 
@@ -201,7 +204,11 @@ impl Journal {
             return;
         }
         if let (Some(then), Some(now)) = (self.flows.get(before), self.flows.get(after)) {
-            self.moves.push(Moves::of((before, then), (after, now)));
+            let moves = Moves::of((before, then), (after, now));
+            // Other flows than before did not move.
+            if moves.flows + moves.unanswered > 0 {
+                self.moves.push(moves);
+            }
         }
     }
 

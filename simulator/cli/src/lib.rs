@@ -12,7 +12,7 @@
 //! - `virtual_lab`: the same scenarios in virtual time; `words`: what both backends say.
 //! - `node`: what happens inside a node: its network, its role, the orders of the lab (`control`).
 //! - `traffic`: the client's flows; `dns`: the least of it.
-//! - `hash`: questions about flows that need no lab; `compare`: one plan under several designs, a model.
+//! - `hash`: questions about flows that need no lab; `compare`: one plan under several designs, by a model and (`compare::kernel`) measured.
 //!
 //! Who owns what: the lab's process holds every node by a pipe. When it ends, however it ends, the pipes close, the nodes
 //! end, their children get SIGKILL from the kernel, and the namespaces go with them. No namespace has a name, and

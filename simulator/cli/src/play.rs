@@ -379,7 +379,7 @@ impl Play<'_> {
         }
         if wrong.is_empty() {
             let text = format!("the invariants hold at the end ({} agents asked)", statuses.len());
-            return self.journal.add(clock::now(), Kind::Effect, text);
+            return self.journal.add(clock::now(), Kind::Finding, text);
         }
         for text in wrong {
             let verdict = Verdict { met: false, text: format!("invariant: {text}") };

@@ -308,6 +308,7 @@ mod tests {
             ("lan-arp", "lan-arp"),
             ("two-tor", "two-tor"),
             ("membership", "membership"),
+            ("membership", "membership-v6"),
             ("two-tier", "two-tier"),
             ("quickstart", "udp-dns"),
             ("router-loss", "router-loss"),

@@ -198,7 +198,7 @@ fn way(socket: &mut RequestSocket, query: &RouteQuery) -> Result<Option<Hop>, Re
                 _ => {}
             }
         }
-        hop = interface.map(|interface| Hop { gateway, interface });
+        hop = interface.map(|interface| Hop { gateway, interface, weight: 1 });
     })?;
     Ok(hop)
 }
@@ -218,14 +218,15 @@ pub(super) fn group_members(members: &[(u32, u16)]) -> Vec<u8> {
 pub(super) fn hops_of(socket: &mut RequestSocket, id: u32) -> Result<Vec<Hop>, Refusal> {
     let (hop, members) = nexthop(socket, id)?;
     let mut hops = Vec::from_iter(hop);
-    for member in members {
+    for (member, weight) in members {
         // Groups of groups do not exist.
-        hops.extend(nexthop(socket, member)?.0);
+        hops.extend(nexthop(socket, member)?.0.map(|hop| Hop { weight, ..hop }));
     }
     Ok(hops)
 }
 
-fn nexthop(socket: &mut RequestSocket, id: u32) -> Result<(Option<Hop>, Vec<u32>), Refusal> {
+/// An object, or the members of a group and their weights.
+fn nexthop(socket: &mut RequestSocket, id: u32) -> Result<(Option<Hop>, Members), Refusal> {
     let message =
         Message::new(kind::GET_NEXTHOP, Mode::Get, &nexthop_header(AF_UNSPEC, 0)).put_u32(NHA_ID, id);
     let (mut gateway, mut interface, mut members) = (None, None, Vec::new());
@@ -234,12 +235,21 @@ fn nexthop(socket: &mut RequestSocket, id: u32) -> Result<(Option<Hop>, Vec<u32>
             match kind {
                 NHA_GATEWAY => gateway = ip_of(value),
                 NHA_OIF => interface = u32_of(value),
-                NHA_GROUP => members = value.chunks_exact(8).filter_map(u32_of).collect(),
+                NHA_GROUP => members = value.chunks_exact(8).filter_map(member_of).collect(),
                 _ => {}
             }
         }
     })?;
-    Ok((interface.map(|interface| Hop { gateway, interface }), members))
+    Ok((interface.map(|interface| Hop { gateway, interface, weight: 1 }), members))
+}
+
+/// Ids and weights.
+type Members = Vec<(u32, u16)>;
+
+/// `struct nexthop_grp`: id, and weight − 1 in a low and a high byte.
+fn member_of(bytes: &[u8]) -> Option<(u32, u16)> {
+    let weight = u16::from_le_bytes([*bytes.get(4)?, *bytes.get(5)?]);
+    Some((u32_of(bytes)?, weight.saturating_add(1)))
 }
 
 /// `struct nhmsg`.

@@ -97,6 +97,8 @@ pub struct Hop {
     pub gateway: Option<IpAddr>,
     /// Index of the interface.
     pub interface: u32,
+    /// Its share among the hops of the route, from 1.
+    pub weight: u16,
 }
 
 /// The link of a NEWLINK or DELLINK message. `None` for what concerns only a bridge port or a radio.
@@ -237,7 +239,7 @@ pub(super) fn route_of(payload: &[u8]) -> Option<RouteMessage> {
     }
     const RTNH_F_DEAD: u32 = 1;
     if let Some(interface) = interface.filter(|_| flags & RTNH_F_DEAD == 0) {
-        hops.push(Hop { gateway, interface });
+        hops.push(Hop { gateway, interface, weight: 1 });
     }
     let destination = IpNet::new(destination, prefix_len).ok()?;
     Some(RouteMessage { route: Route { destination, metric, hops, protocol }, nexthop })
@@ -254,8 +256,8 @@ fn multipath_of(mut bytes: &[u8]) -> Vec<Hop> {
     const RTA_VIA: u16 = 18;
     const DEAD: u8 = 1;
     let mut hops = Vec::new();
-    while let (Some(length), Some(flags), Some(interface)) =
-        (u16_of(bytes).map(usize::from), bytes.get(2), bytes.get(4..).and_then(u32_of))
+    while let (Some(length), Some(flags), Some(hops_less_one), Some(interface)) =
+        (u16_of(bytes).map(usize::from), bytes.get(2), bytes.get(3), bytes.get(4..).and_then(u32_of))
     {
         let Some(inside) = bytes.get(8..length) else { break };
         let mut gateway = None;
@@ -267,7 +269,7 @@ fn multipath_of(mut bytes: &[u8]) -> Vec<Hop> {
             }
         }
         if flags & DEAD == 0 {
-            hops.push(Hop { gateway, interface });
+            hops.push(Hop { gateway, interface, weight: u16::from(*hops_less_one) + 1 });
         }
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
@@ -321,8 +323,8 @@ mod tests {
     fn a_dead_hop_does_not_count() {
         let mut bytes = route();
         let alive = route_of(&bytes[16..]).unwrap().route;
-        let first = Hop { gateway: Some([10, 0, 0, 1].into()), interface: 7 };
-        let second = Hop { gateway: Some("fe80::1".parse().unwrap()), interface: 8 };
+        let first = Hop { gateway: Some([10, 0, 0, 1].into()), interface: 7, weight: 1 };
+        let second = Hop { gateway: Some("fe80::1".parse().unwrap()), interface: 8, weight: 4 };
         assert_eq!((alive.metric, alive.hops), (20, vec![first, second.clone()]));
         let first_hop = bytes.windows(8).position(|hop| hop == [16, 0, 0, 0, 7, 0, 0, 0]).unwrap();
         bytes[first_hop + 2] = 1;

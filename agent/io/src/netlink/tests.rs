@@ -151,7 +151,7 @@ fn links_show_carrier_and_a_deleted_one_is_gone_with_its_addresses_and_routes() 
         let default = Route {
             destination: "0.0.0.0/0".parse().unwrap(),
             metric: 7,
-            hops: vec![Hop { gateway: Some(ip("10.1.0.2")), interface: left }],
+            hops: vec![Hop { gateway: Some(ip("10.1.0.2")), interface: left, weight: 1 }],
             protocol: 4,
         };
         let snapshot = until(&mut monitor, |snapshot| !snapshot.routes.is_empty()).await;
@@ -189,7 +189,7 @@ fn only_routes_that_cover_an_interest_are_kept() {
         let destinations: Vec<_> =
             snapshot.routes.iter().map(|route| route.destination.to_string()).collect();
         assert_eq!(destinations, ["10.1.0.0/24", "10.2.150.0/24"]);
-        assert_eq!(snapshot.routes[0].hops, [Hop { gateway: None, interface: left }]);
+        assert_eq!(snapshot.routes[0].hops, [Hop { gateway: None, interface: left, weight: 1 }]);
 
         netlink.delete_route("10.2.150.0/24".parse().unwrap()).await.unwrap();
         until(&mut monitor, |snapshot| snapshot.routes.len() == 1).await;
@@ -198,8 +198,8 @@ fn only_routes_that_cover_an_interest_are_kept() {
         );
         let snapshot = until(&mut monitor, |snapshot| snapshot.routes.len() == 2).await;
         let hops = &snapshot.routes[1].hops;
-        let gateways: Vec<_> = hops.iter().map(|hop| (hop.gateway, hop.interface)).collect();
-        assert_eq!(gateways, [(Some(ip("10.1.0.2")), left), (Some(ip("fe80::2")), left)]);
+        let told: Vec<_> = hops.iter().map(|hop| (hop.gateway, hop.interface, hop.weight)).collect();
+        assert_eq!(told, [(Some(ip("10.1.0.2")), left, 1), (Some(ip("fe80::2")), left, 9)]);
         monitor.watch(Vec::new());
         until(&mut monitor, |snapshot| snapshot.routes.is_empty()).await;
     });
@@ -214,15 +214,16 @@ fn hops_are_found_behind_next_hop_objects_that_the_kernel_does_not_spell_out() {
         netlink.add_address(left, ip("10.1.0.1"), 24).await.unwrap();
         netlink.replace_nexthop(1, ip("10.1.0.2"), left).await.unwrap();
         netlink.replace_nexthop(2, ip("10.1.0.3"), left).await.unwrap();
-        netlink.replace_nexthop_group(10, &[(1, 1), (2, 1)]).await.unwrap();
+        netlink.replace_nexthop_group(10, &[(1, 1), (2, 200)]).await.unwrap();
         netlink.replace_route_via_nexthop("0.0.0.0/0".parse().unwrap(), 10, 201).await.unwrap();
         let mut monitor = Monitor::open().unwrap();
-        let gateways = |snapshot: &Snapshot| -> Vec<IpAddr> {
-            snapshot.routes.iter().flat_map(|route| &route.hops).filter_map(|hop| hop.gateway).collect()
+        let told = |snapshot: &Snapshot| -> Vec<(IpAddr, u16)> {
+            let hops = snapshot.routes.iter().flat_map(|route| &route.hops);
+            hops.filter_map(|hop| Some((hop.gateway?, hop.weight))).collect()
         };
-        until(&mut monitor, |snapshot| gateways(snapshot) == [ip("10.1.0.2"), ip("10.1.0.3")]).await;
+        until(&mut monitor, |snapshot| told(snapshot) == [(ip("10.1.0.2"), 1), (ip("10.1.0.3"), 200)]).await;
         netlink.replace_nexthop_group(10, &[(2, 1)]).await.unwrap();
-        until(&mut monitor, |snapshot| gateways(snapshot) == [ip("10.1.0.3")]).await;
+        until(&mut monitor, |snapshot| told(snapshot) == [(ip("10.1.0.3"), 1)]).await;
     });
 }
 

@@ -6,12 +6,15 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use self::model::Result as Outcome;
+use self::outcome::{Outcome, Source};
 use self::plan::{Plan, short};
 use crate::run::read;
 use crate::{cli, page};
 
+mod flows;
+pub(crate) mod kernel;
 pub(crate) mod model;
+pub(crate) mod outcome;
 pub(crate) mod plan;
 
 /// Everything that `--json` writes and the page shows.
@@ -19,9 +22,25 @@ pub(crate) mod plan;
 pub(crate) struct Comparison {
     pub(crate) command: Vec<String>,
     pub(crate) version: &'static str,
+    pub(crate) backend: &'static str,
+    /// Where and how it was measured, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) measured: Option<String>,
     pub(crate) hash_seed: u32,
     pub(crate) plan: Plan,
+    /// In the order of the designs; what was measured before what was played.
     pub(crate) results: Vec<Outcome>,
+}
+
+impl Comparison {
+    /// What a row is called: a model's row beside a kernel's is known by it.
+    pub(crate) fn row(&self, result: &Outcome) -> String {
+        let measured = |other: &Outcome| other.design == result.design && other.by == Source::Kernel;
+        match result.by {
+            Source::Model if self.results.iter().any(measured) => "… by the model".to_owned(),
+            _ => result.design.clone(),
+        }
+    }
 }
 
 /// 0: compared; 1: not.
@@ -39,15 +58,27 @@ fn compare(arguments: &cli::Compare) -> Result<(), String> {
     let (plan, diagnostics) = Plan::read(&arguments.plan.to_string_lossy(), &read(&arguments.plan)?);
     diagnostics.iter().for_each(|diagnostic| eprintln!("{diagnostic}"));
     let plan = plan.ok_or("nothing was compared")?;
-    let results =
+    let played =
         plan.designs.iter().map(|design| model::play(&plan, design)).collect::<Result<Vec<_>, _>>()?;
+    let (backend, mut measured) = match arguments.backend.as_str() {
+        "model" => ("model", None),
+        "netns" => ("netns", Some(kernel::measure(&plan, arguments.agent.as_deref())?)),
+        other => return Err(format!("there is no backend `{other}` (model, netns)")),
+    };
+    let mut results = Vec::new();
+    for (number, model) in played.into_iter().enumerate() {
+        results.extend(measured.as_mut().and_then(|measured| measured.outcomes.remove(&number)));
+        results.push(model);
+    }
+    let measured = measured.map(|measured| measured.how);
     let mut command: Vec<String> =
         std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     if let Some(program) = command.first_mut() {
         *program = "anyvip-sim".to_owned();
     }
     let version = env!("CARGO_PKG_VERSION");
-    let comparison = Comparison { command, version, hash_seed: model::HASH_SEED, plan, results };
+    let hash_seed = model::HASH_SEED;
+    let comparison = Comparison { command, version, backend, measured, hash_seed, plan, results };
     let json = serde_json::to_string_pretty(&comparison).map_err(|error| error.to_string())?;
     let write = |path: &Path, text: &str| {
         std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
@@ -133,17 +164,21 @@ fn table(comparison: &Comparison) -> String {
     let mut builder = tabled::builder::Builder::new();
     builder.push_record(std::iter::once("design").chain(COLUMNS));
     for result in &comparison.results {
-        let cells = cells(result).map(|cell| format!("{cell} m"));
-        builder.push_record(std::iter::once(result.design.clone()).chain(cells));
+        let cells = cells(result).map(|cell| format!("{cell} {}", result.by.letter()));
+        builder.push_record(std::iter::once(comparison.row(result)).chain(cells));
     }
     let mut table = builder.build();
     table.with(tabled::settings::Style::markdown());
     table.modify(tabled::settings::object::Columns::new(1..), tabled::settings::Alignment::right());
     text += &format!("\n{table}\n\n");
-    for result in &comparison.results {
-        text += &format!("  {:<24} {}\n", result.design, result.about);
+    for design in &plan.designs {
+        text += &format!("  {:<24} {}\n", design.name, design);
     }
-    text += "\nm: by the model (of anycast, the router's choice is the twin of the kernel's); k: measured in kernels (no cell yet).\n\
+    match &comparison.measured {
+        Some(how) => text += &format!("\nk: measured. {how}.\n"),
+        None => text += "\nk: measured in network namespaces; no cell of this table is (--backend netns).\n",
+    }
+    text += "m: by the model, in virtual time; of anycast, the router's choice is the twin of the kernel's.\n\
              Lost: no try was answered. Late: not the first. To recover: from a happening to its last request lost or late.\n";
     text
 }

@@ -4,59 +4,17 @@
 //! packet each way. What is not: the choice of the router, which is the twin of the kernel's ([`anyvip_ecmp`]).
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyvip_ecmp::{Addresses, Flow, Hasher, Member, Policy};
 use anyvip_machine::{Seed, Time};
-use serde::Serialize;
 
+use super::flows::{self, PORT, SERVICE};
+use super::outcome::{Outcome, Source};
 use super::plan::{Answers, Checks, Design, Kind, Plan, Retry, What};
 
 /// The seed of the router's hash.
 pub(crate) const HASH_SEED: u32 = 0x1092;
-const SERVICE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
-
-/// What came of a design.
-#[derive(Debug, Serialize)]
-pub(crate) struct Result {
-    pub(crate) design: String,
-    pub(crate) about: String,
-    /// Where each cell comes from.
-    pub(crate) by: &'static str,
-    pub(crate) asked: u64,
-    /// No try was answered.
-    pub(crate) lost: u64,
-    /// Answered, but not at the first try.
-    pub(crate) late: u64,
-    /// From a happening to the last request that was lost or late because of it (before the next one): the longest of all.
-    pub(crate) recover_ms: Option<u64>,
-    pub(crate) connections: u64,
-    /// Cut although their server was well.
-    pub(crate) cut_needlessly: u64,
-    /// Cut because their server was not.
-    pub(crate) cut_with_server: u64,
-    /// Requests and answers that went through a balancer.
-    pub(crate) balancer_packets: u64,
-    /// The fullest server's share of what was answered before anything happened, against the mean, in permille.
-    pub(crate) fullest_permille: u64,
-    pub(crate) per_server: Vec<u64>,
-    /// Lost or late by the second they were asked in.
-    pub(crate) hurt_each_second: Vec<u64>,
-    pub(crate) happenings: Vec<Hurt>,
-}
-
-/// What one happening cost.
-#[derive(Debug, Serialize)]
-pub(crate) struct Hurt {
-    pub(crate) at_ms: u64,
-    pub(crate) what: String,
-    pub(crate) lost: u64,
-    pub(crate) late: u64,
-    pub(crate) cut: u64,
-    /// Until the last request that was lost or late.
-    pub(crate) recover_ms: Option<u64>,
-}
 
 /// How a server is in truth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +38,7 @@ enum Item {
 }
 
 struct Request {
+    number: u32,
     asked: Time,
     client: u32,
     tries: u32,
@@ -90,7 +49,10 @@ struct Request {
 struct Connection {
     client: u32,
     port: u16,
+    /// Who holds the other end.
     server: Option<usize>,
+    /// Where a balancer's table sends it; a standby without the table chooses anew.
+    entry: Option<usize>,
     silent_since: Option<Time>,
     open: bool,
 }
@@ -102,12 +64,12 @@ enum Answer {
 }
 
 /// Plays the plan.
-pub(crate) fn play(plan: &Plan, design: &Design) -> std::result::Result<Result, String> {
+pub(crate) fn play(plan: &Plan, design: &Design) -> Result<Outcome, String> {
     let mut world = World::new(plan, design)?;
     while let Some(((now, _), item)) = world.queue.pop_first() {
         world.handle(now, item);
     }
-    Ok(world.finish())
+    Ok(world.result.finish())
 }
 
 struct World<'a> {
@@ -124,26 +86,24 @@ struct World<'a> {
     caches: Vec<Option<(Time, Vec<usize>, usize)>>,
     answers_given: usize,
     connections: Vec<Connection>,
-    result: Result,
-    before: Vec<u64>,
+    result: Outcome,
 }
 
 impl<'a> World<'a> {
-    fn new(plan: &'a Plan, design: &'a Design) -> std::result::Result<World<'a>, String> {
+    fn new(plan: &'a Plan, design: &'a Design) -> Result<World<'a>, String> {
         let count = usize::from(plan.servers);
-        let seed = Seed::new(plan.seed).child("compare");
-        let by = match &design.kind {
+        let how = match &design.kind {
             Kind::Anycast { install, .. } if install.is_kernels() => {
-                "model; the router's choice by the twin of the kernel's"
+                "a model, in virtual time; the router's choice by the twin of the kernel's"
             }
-            _ => "model",
+            _ => "a model, in virtual time",
         };
         let mut world = World {
             plan,
             design,
             queue: BTreeMap::new(),
             number: 0,
-            chance: seed.child("clients"),
+            chance: flows::of(plan.seed).child("balancer"),
             truth: vec![State::Serving; count],
             rotation: vec![true; count],
             balancer: true,
@@ -152,31 +112,14 @@ impl<'a> World<'a> {
             caches: vec![None; plan.dns.resolvers as usize],
             answers_given: 0,
             connections: Vec::new(),
-            result: Result {
-                design: design.name.clone(),
-                about: design.to_string(),
-                by,
-                asked: 0,
-                lost: 0,
-                late: 0,
-                recover_ms: None,
-                connections: u64::from(plan.connections.count),
-                cut_needlessly: 0,
-                cut_with_server: 0,
-                balancer_packets: 0,
-                fullest_permille: 0,
-                per_server: vec![0; count],
-                hurt_each_second: vec![0; usize::try_from(plan.duration.as_secs()).unwrap_or(0) + 1],
-                happenings: Vec::new(),
-            },
-            before: vec![0; count],
+            result: Outcome::new(plan, design, Source::Model, how.to_owned()),
         };
         if let Kind::Anycast { install, .. } = &design.kind {
             world.router = Some(
                 install.design(&Member::equal(u32::from(plan.servers))).map_err(crate::hash::Error::text)?,
             );
         }
-        world.happen(&mut seed.child("checks"));
+        world.happen();
         world.open();
         world.requests();
         Ok(world)
@@ -188,18 +131,10 @@ impl<'a> World<'a> {
     }
 
     /// Puts down what is done, and when those who decide about new flows learn of it.
-    fn happen(&mut self, phases: &mut Seed) {
+    fn happen(&mut self) {
         let plan = self.plan;
         for happening in &plan.happens {
             let at = Time::ZERO + happening.at;
-            self.result.happenings.push(Hurt {
-                at_ms: at.as_millis(),
-                what: happening.what.to_string(),
-                lost: 0,
-                late: 0,
-                cut: 0,
-                recover_ms: None,
-            });
             match (happening.what, &self.design.kind) {
                 (What::Kill(server), _) => self.later(at, Item::Truth(server.into(), State::Dead)),
                 (What::Hang(server), _) => {
@@ -216,8 +151,10 @@ impl<'a> World<'a> {
                 (What::BalancerDies | What::Drain(_) | What::Undrain(_), _) => {}
             }
         }
-        for server in 0..plan.servers {
-            for (at, wanted) in rotation(plan, self.design, server, phases) {
+        let interval = self.design.checks.map_or(Duration::ZERO, |checks| checks.interval);
+        let phases = flows::phases_of_checks(plan.seed, plan.servers, interval);
+        for (server, phase) in (0..plan.servers).zip(phases) {
+            for (at, wanted) in rotation(plan, self.design, server, phase) {
                 self.later(at, Item::Rotation(server.into(), wanted));
             }
         }
@@ -226,17 +163,17 @@ impl<'a> World<'a> {
     fn open(&mut self) {
         let plan = self.plan;
         for number in 0..plan.connections.count {
-            let client = number % plan.requests.clients;
-            let port = 32_768 + u16::try_from(number / plan.requests.clients % 16_384).unwrap_or(0);
+            let (client, port) = flows::connection(number, plan.requests.clients);
             let server = match &self.design.kind {
                 Kind::Dns => self.addresses(Time::ZERO, client).first().copied(),
                 _ => self.pick(Time::ZERO, client, port, 6),
             };
-            let phase = plan.connections.every * number / plan.connections.count.max(1);
+            let phase = flows::phase_of_connection(number, plan.connections.count, plan.connections.every);
             self.connections.push(Connection {
                 client,
                 port,
                 server,
+                entry: server,
                 silent_since: None,
                 open: server.is_some(),
             });
@@ -246,12 +183,11 @@ impl<'a> World<'a> {
 
     fn requests(&mut self) {
         let plan = self.plan;
-        let gap = Duration::from_secs(1) / plan.requests.rate.max(1);
-        let mut at = Time::ZERO;
-        while at < Time::ZERO + plan.duration {
-            let client = u32::try_from(self.chance.below(plan.requests.clients.into())).unwrap_or(0);
-            self.later(at, Item::Ask(Request { asked: at, client, tries: 0, addresses: Vec::new() }));
-            at += gap;
+        let asked = &plan.requests;
+        let all = flows::requests(plan.seed, asked.clients, asked.rate, plan.duration);
+        for (number, (at, client)) in (0..).zip(all) {
+            let asked = Time::ZERO + at;
+            self.later(asked, Item::Ask(Request { number, asked, client, tries: 0, addresses: Vec::new() }));
         }
     }
 
@@ -276,9 +212,12 @@ impl<'a> World<'a> {
             Item::Balancer(up) => {
                 self.balancer = up;
                 if up && let Kind::Balancer { table: true, sync: false, .. } = self.design.kind {
-                    // The standby knows none of them.
+                    // The standby knows none of them, and chooses for each anew: some servers it hits.
                     for number in 0..self.connections.len() {
-                        self.cut(now, number);
+                        let chosen = self.pick(now, 0, 0, 6);
+                        if let Some(connection) = self.connections.get_mut(number) {
+                            connection.entry = chosen;
+                        }
                     }
                 }
             }
@@ -293,12 +232,11 @@ impl<'a> World<'a> {
     }
 
     fn hash(&self, client: u32, port: u16, protocol: u8) -> u32 {
-        let source = Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + client);
         let flow = Flow {
-            addresses: Addresses::V4 { source, destination: SERVICE },
+            addresses: Addresses::V4 { source: flows::client(client), destination: SERVICE },
             protocol,
             source_port: port,
-            destination_port: 53,
+            destination_port: PORT,
         };
         self.hasher.forwarded(&flow.into())
     }
@@ -318,7 +256,11 @@ impl<'a> World<'a> {
                 let at = self.chance.below(ready.len() as u64);
                 ready.get(usize::try_from(at).ok()?).copied()
             }
-            _ => ready.get(hash as usize % ready.len()).copied(),
+            // As nftables scales a hash to a number of servers; a remainder would move far more flows when one leaves.
+            _ => {
+                let place = (u64::from(hash) * ready.len() as u64) >> 31;
+                ready.get(usize::try_from(place).ok()?).copied()
+            }
         }
     }
 
@@ -340,7 +282,8 @@ impl<'a> World<'a> {
             let keep = dns.ttl.max(dns.at_least);
             // Resolvers did not all begin to ask when this begins.
             let first = matches!(self.caches.get(resolver), Some(None));
-            let until = now + if first { self.chance.between(Duration::ZERO, keep) } else { keep };
+            let number = client % dns.resolvers;
+            let until = now + if first { flows::first_expiry(self.plan.seed, number, keep) } else { keep };
             if let Some(cache) = self.caches.get_mut(resolver) {
                 *cache = Some((until, list, 0));
             }
@@ -366,9 +309,6 @@ impl<'a> World<'a> {
 
     fn ask(&mut self, now: Time, mut request: Request) {
         let (tries, timeout) = (self.plan.requests.tries, self.plan.requests.timeout);
-        if request.tries == 0 {
-            self.result.asked += 1;
-        }
         let server = match &self.design.kind {
             Kind::Dns => {
                 if request.tries == 0 {
@@ -380,7 +320,7 @@ impl<'a> World<'a> {
             }
             _ => {
                 // Each try has a socket of its own, and so another port.
-                let port = 1024 + u16::try_from(self.chance.below(64_512)).unwrap_or(0);
+                let port = flows::port_of_try(self.plan.seed, request.number, request.tries);
                 self.pick(now, request.client, port, 17)
             }
         };
@@ -401,39 +341,13 @@ impl<'a> World<'a> {
         request.tries += 1;
         match answer {
             Answer::Answered(server) => {
-                if let Some(count) = self.result.per_server.get_mut(server) {
-                    *count += 1;
-                }
-                let quiet =
-                    self.plan.happens.first().is_none_or(|first| request.asked < Time::ZERO + first.at);
-                if let Some(count) = self.before.get_mut(server).filter(|_| quiet) {
-                    *count += 1;
-                }
-                if request.tries > 1 {
-                    self.result.late += 1;
-                    self.hurt(request.asked, |hurt| hurt.late += 1);
-                }
+                self.result.answered(request.asked.since(Time::ZERO), server, request.tries);
             }
             Answer::Refused | Answer::Silence if request.tries >= tries => {
-                self.result.lost += 1;
-                self.hurt(request.asked, |hurt| hurt.lost += 1);
+                self.result.lost(request.asked.since(Time::ZERO));
             }
             Answer::Refused => self.later(now, Item::Ask(request)),
             Answer::Silence => self.later(now + timeout, Item::Ask(request)),
-        }
-    }
-
-    /// Written down for the last thing that happened before this.
-    fn hurt(&mut self, asked: Time, write: impl FnOnce(&mut Hurt)) {
-        if let Some(count) = self.result.hurt_each_second.get_mut((asked.as_millis() / 1000) as usize) {
-            *count += 1;
-        }
-        if let Some(hurt) =
-            self.result.happenings.iter_mut().rev().find(|hurt| hurt.at_ms <= asked.as_millis())
-        {
-            write(hurt);
-            let after = asked.as_millis() - hurt.at_ms;
-            hurt.recover_ms = hurt.recover_ms.max(Some(after));
         }
     }
 
@@ -441,13 +355,18 @@ impl<'a> World<'a> {
         let Some(connection) = self.connections.get(number).filter(|connection| connection.open) else {
             return;
         };
-        let (client, port, own, silent) =
-            (connection.client, connection.port, connection.server, connection.silent_since);
+        let (client, port, own, entry, silent) = (
+            connection.client,
+            connection.port,
+            connection.server,
+            connection.entry,
+            connection.silent_since,
+        );
         let (there, balanced) = match self.design.kind {
             // The router remembers nothing.
             Kind::Anycast { .. } => (self.pick(now, client, port, 6), false),
             Kind::Dns => (own, false),
-            Kind::Balancer { table: true, .. } => (own, true),
+            Kind::Balancer { table: true, .. } => (entry, true),
             Kind::Balancer { table: false, .. } => (self.pick(now, client, port, 6), true),
         };
         let passed = self.balancer || !balanced;
@@ -481,24 +400,12 @@ impl<'a> World<'a> {
         };
         connection.open = false;
         let well = connection.server.and_then(|server| self.truth.get(server)) == Some(&State::Serving);
-        *(if well { &mut self.result.cut_needlessly } else { &mut self.result.cut_with_server }) += 1;
-        if let Some(hurt) = self.result.happenings.iter_mut().rev().find(|hurt| hurt.at_ms <= now.as_millis())
-        {
-            hurt.cut += 1;
-        }
-    }
-
-    fn finish(mut self) -> Result {
-        self.result.recover_ms = self.result.happenings.iter().filter_map(|hurt| hurt.recover_ms).max();
-        let sum: u64 = self.before.iter().sum();
-        let most = self.before.iter().max().copied().unwrap_or(0);
-        self.result.fullest_permille = (most * self.before.len() as u64 * 1000).checked_div(sum).unwrap_or(0);
-        self.result
+        self.result.cut(now.since(Time::ZERO), well);
     }
 }
 
 /// When this server begins and ceases to get new flows, as those who decide learn it.
-fn rotation(plan: &Plan, design: &Design, server: u16, phases: &mut Seed) -> Vec<(Time, bool)> {
+fn rotation(plan: &Plan, design: &Design, server: u16, phase: Duration) -> Vec<(Time, bool)> {
     let end = Time::ZERO + plan.duration;
     let tell = match &design.kind {
         Kind::Anycast { tell, .. } => *tell,
@@ -524,8 +431,7 @@ fn rotation(plan: &Plan, design: &Design, server: u16, phases: &mut Seed) -> Vec
             truths.iter().rev().find(|(from, _)| *from <= at).map_or(State::Serving, |(_, state)| *state)
         };
         let (mut up, mut against) = (true, 0);
-        let mut at =
-            Time::ZERO + phases.between(Duration::ZERO, interval.saturating_sub(Duration::from_nanos(1)));
+        let mut at = Time::ZERO + phase;
         let on_host = matches!(design.kind, Kind::Anycast { .. });
         while at < end {
             let state = state(at);

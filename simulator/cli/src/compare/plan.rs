@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyvip_virtual::diagnostic::{Diagnostic, Diagnostics, Place};
 use anyvip_virtual::duration;
 use anyvip_virtual::yaml::{Key, Yaml};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::hash::install::Install;
 
@@ -29,13 +29,13 @@ pub(crate) struct Plan {
 }
 
 /// Requests of one packet each way, each from a socket of its own.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Requests {
     pub(crate) clients: u32,
     /// A second, of all clients together.
     pub(crate) rate: u32,
     /// How long a client waits for an answer.
-    #[serde(serialize_with = "words")]
+    #[serde(with = "written")]
     pub(crate) timeout: Duration,
     /// How often it asks in all.
     pub(crate) tries: u32,
@@ -44,7 +44,7 @@ pub(crate) struct Requests {
 }
 
 /// Which address a client asks after the first did not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Retry {
     Same,
@@ -52,26 +52,26 @@ pub(crate) enum Retry {
 }
 
 /// Connections opened at the beginning and kept.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Connections {
     pub(crate) count: u32,
     /// How often each asks.
-    #[serde(serialize_with = "words")]
+    #[serde(with = "written")]
     pub(crate) every: Duration,
     /// How long it bears silence.
-    #[serde(serialize_with = "words")]
+    #[serde(with = "written")]
     pub(crate) patience: Duration,
 }
 
 /// Names, for the designs that use them.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Dns {
     /// Each client asks one of them, always the same.
     pub(crate) resolvers: u32,
-    #[serde(serialize_with = "words")]
+    #[serde(with = "written")]
     pub(crate) ttl: Duration,
     /// Resolvers keep an answer at least so long, whatever its TTL.
-    #[serde(serialize_with = "words")]
+    #[serde(with = "written")]
     pub(crate) at_least: Duration,
     /// Whether an answer holds all addresses or one.
     pub(crate) answers: Answers,
@@ -79,7 +79,7 @@ pub(crate) struct Dns {
     pub(crate) rotate: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Answers {
     All,
@@ -151,14 +151,29 @@ pub(crate) enum Kind {
 }
 
 /// Health checks: of the agent on the server, of the name server, or of the balancer.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Checks {
-    #[serde(serialize_with = "words")]
+    #[serde(with = "written")]
     pub(crate) interval: Duration,
-    #[serde(serialize_with = "words")]
+    #[serde(with = "written")]
     pub(crate) timeout: Duration,
     pub(crate) fall: u32,
     pub(crate) rise: u32,
+}
+
+/// Times as they are written in a plan.
+mod written {
+    use super::{Duration, duration, short};
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&short(*time))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        duration::parse(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
 }
 
 fn words<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
@@ -412,9 +427,10 @@ fn happening(
         ("drain", What::Drain),
         ("undrain", What::Undrain),
     ];
-    let mut found = Vec::new();
+    let (mut found, mut written) = (Vec::new(), 0);
     for (name, make) in makers {
         let Some(value) = fields.take(name) else { continue };
+        written += 1;
         let text = value.text(name, fields.diagnostics).unwrap_or_default();
         let number = text.strip_prefix('s').and_then(|number| number.parse::<u16>().ok());
         match number {
@@ -424,13 +440,15 @@ fn happening(
                 .error(value.place, format!("{name}: `{text}`: servers are s1 to s{servers}")),
         }
     }
-    if fields
-        .take("balancer")
-        .is_some_and(|value| value.text("balancer", fields.diagnostics).as_deref() == Some("dies"))
-    {
-        found.push(What::BalancerDies);
+    if let Some(value) = fields.take("balancer") {
+        written += 1;
+        match value.text("balancer", fields.diagnostics).as_deref() {
+            Some("dies") => found.push(What::BalancerDies),
+            Some(text) => fields.diagnostics.error(value.place, format!("balancer: `{text}`: it only dies")),
+            None => {}
+        }
     }
-    if found.len() != 1 {
+    if written != 1 {
         fields.error("one of kill, hang, crash, return, drain, undrain (a server), or `balancer: dies`");
     }
     fields.refuse_rest();

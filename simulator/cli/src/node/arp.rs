@@ -57,6 +57,22 @@ fn ask_on(interface: &str, sender: Ipv4Addr, address: Ipv4Addr) -> io::Result<Ve
     }
 }
 
+/// Tells all neighbours on this interface that the address is here now (a gratuitous request, RFC 5227 §3).
+pub(crate) async fn claim(interface: String, address: Ipv4Addr) -> Result<(), String> {
+    let work = move || {
+        let claim = || {
+            let link = link_address(&interface)?;
+            let mac = link.addr().ok_or(io::ErrorKind::AddrNotAvailable)?;
+            let protocol = Protocol::from(i32::from(ETH_P_ARP.to_be()));
+            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
+            nix::sys::socket::bind(socket.as_raw_fd(), &link)?;
+            socket.send(&request(mac, address, address)).map(drop)
+        };
+        claim().map_err(|error: io::Error| format!("ARP on {interface}: {error}"))
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
+}
+
 fn link_address(interface: &str) -> io::Result<LinkAddr> {
     let mut all = nix::ifaddrs::getifaddrs()?;
     all.find_map(|found| {

@@ -15,12 +15,14 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 
 use crate::clock;
+use crate::compare::kernel::order::Part;
 use crate::control::{AgentOrder, Answer, Message, Order, Request, ServiceOrder};
 use crate::folder;
 use crate::process::{self, Process};
 use crate::traffic::{self, Client};
 
-mod arp;
+pub(crate) mod arp;
+mod bfd;
 pub(crate) mod daemon;
 mod fib;
 pub(crate) mod network;
@@ -110,6 +112,9 @@ async fn run(options: Options) -> Result<(), String> {
         netlink: Netlink::open().map_err(|failure| failure.to_string())?,
         outbox: Outbox { sender },
         client: Client::default(),
+        part: Part::default(),
+        router: None,
+        guard: None,
         service: None,
         agent: None,
         agent_runs: 0,
@@ -128,6 +133,10 @@ struct Running {
     netlink: Netlink,
     outbox: Outbox,
     client: Client,
+    /// Its part in a comparison of designs.
+    part: Part,
+    router: Option<mpsc::UnboundedSender<router::Told>>,
+    guard: Option<bfd::Guard>,
     service: Option<Process>,
     agent: Option<Process>,
     agent_runs: u32,
@@ -239,6 +248,17 @@ impl Running {
             Order::AskArp { address } => {
                 return arp::ask(&self.node, address).await.map(Answer::Stations);
             }
+            Order::Bfd { peers, interval, multiplier } => {
+                let router = self.router.clone().ok_or("no router here")?;
+                self.guard = Some(bfd::Guard::start(&peers, interval, multiplier, router).await?);
+            }
+            Order::Afresh => {
+                let router = self.router.as_ref().ok_or("no router here")?;
+                router.send(router::Told::Afresh).map_err(|_| "the router ended")?;
+            }
+            Order::Compare(task) => {
+                return self.part.carry_out(task, &self.netlink).await.map(Answer::Compare);
+            }
         }
         Ok(Answer::Done)
     }
@@ -269,7 +289,9 @@ impl Running {
             Role::Router(role) if role.daemon.is_some() => self.begin_daemon(&role).await,
             Role::Router(role) => {
                 let config = RouterConfig::of(&self.lab, &self.options.name, &role);
-                router::run(config, u64::from(role.hash_seed), role.install, self.outbox.clone()).await
+                let seed = u64::from(role.hash_seed);
+                self.router = Some(router::run(config, seed, role.install, self.outbox.clone()).await?);
+                Ok(())
             }
             Role::Agent(_) => {
                 self.order_service(ServiceOrder::Start).await?;

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyvip_bgp::Action as Bgp;
+use anyvip_bgp::{Action as Bgp, PeerName};
 use anyvip_io::netlink::{Monitor, Netlink, Snapshot};
 use anyvip_io::{Clock, Connections};
 use anyvip_machine::{Failure, Seed};
 use anyvip_virtual::router::{Action, Event, Hop, Install, Router, RouterConfig};
 use ipnet::IpNet;
+use tokio::sync::mpsc;
 
 use super::Outbox;
 use super::fib::Fib;
@@ -16,13 +17,22 @@ use crate::clock;
 use crate::control::Message;
 use crate::words;
 
-/// Runs until dropped; an error means that it could not begin.
+/// What others tell the router.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// The path to a peer is gone, says BFD.
+    PathDown(PeerName),
+    /// Install everything anew: tables that remember who came when shall forget it.
+    Afresh,
+}
+
+/// Runs until dropped, and takes what others tell it; an error means that it could not begin.
 pub(crate) async fn run(
     config: RouterConfig,
     seed: u64,
     install: Install,
     outbox: Outbox,
-) -> Result<(), String> {
+) -> Result<mpsc::UnboundedSender<Told>, String> {
     let text = |failure: Failure| failure.to_string();
     let netlink = Netlink::open().map_err(text)?;
     let monitor = Monitor::open().map_err(text)?;
@@ -33,11 +43,13 @@ pub(crate) async fn run(
         router: Router::new(&Seed::new(seed)),
         connections,
         fib: Fib::new(netlink, install),
+        wanted: BTreeMap::new(),
         seen: Seen { outbox: outbox.clone(), links: BTreeMap::new(), routes: BTreeMap::new() },
         outbox,
     };
-    tokio::task::spawn_local(driver.run(config, monitor));
-    Ok(())
+    let (sender, events) = mpsc::unbounded_channel();
+    tokio::task::spawn_local(driver.run(config, monitor, events));
+    Ok(sender)
 }
 
 /// Tells what a foreign daemon puts into the kernel to get to these addresses.
@@ -54,7 +66,7 @@ pub(crate) fn watch(destinations: Vec<IpAddr>, outbox: Outbox) -> Result<(), Str
                 let route = snapshot.routes.iter().find(|route| route.destination == prefix);
                 let hops = route.into_iter().flat_map(|route| &route.hops).filter_map(|hop| {
                     let interface = snapshot.links.get(&hop.interface)?.name.clone();
-                    Some(Hop { address: hop.gateway?, interface, weight: 1 })
+                    Some(Hop { address: hop.gateway?, interface, weight: hop.weight })
                 });
                 let next_hops: Vec<Hop> = hops.collect();
                 let former = match next_hops.is_empty() {
@@ -75,12 +87,19 @@ struct Driver {
     router: Router,
     connections: Connections,
     fib: Fib,
+    /// What the router wants in it.
+    wanted: BTreeMap<IpNet, Vec<Hop>>,
     seen: Seen,
     outbox: Outbox,
 }
 
 impl Driver {
-    async fn run(mut self, config: RouterConfig, mut monitor: Monitor) {
+    async fn run(
+        mut self,
+        config: RouterConfig,
+        mut monitor: Monitor,
+        mut told: mpsc::UnboundedReceiver<Told>,
+    ) {
         let clock = Clock::start();
         let mut watched = BTreeSet::new();
         self.handle(&clock, Event::Configure(config)).await;
@@ -104,6 +123,19 @@ impl Driver {
                         self.handle(&clock, event).await;
                     }
                 }
+                Some(told) = told.recv() => match told {
+                    Told::PathDown(peer) => {
+                        self.handle(&clock, Event::Bgp(anyvip_bgp::Event::PathDown { peer })).await;
+                    }
+                    Told::Afresh => {
+                        for (prefix, next_hops) in self.wanted.clone() {
+                            let gone = self.fib.remove(prefix).await.map(|()| Vec::new());
+                            self.tell(prefix, gone);
+                            let there = self.fib.install(prefix, &next_hops).await;
+                            self.tell(prefix, there);
+                        }
+                    }
+                },
                 () = due => {
                     // Read before timing out: after a pause nobody has looked at the sockets yet.
                     for event in self.connections.drain() {
@@ -133,19 +165,16 @@ impl Driver {
                 }
                 Action::Bgp(Bgp::Close { connection }) => self.connections.close(connection),
                 Action::Bgp(_) => {}
-                Action::Install { prefix, next_hops } => match self.fib.install(prefix, &next_hops).await {
-                    Ok(next_hops) => {
-                        self.outbox.say(Message::Installed { prefix, next_hops, at: clock::now() });
-                    }
-                    Err(error) => self.outbox.say(Message::Trouble { text: error }),
-                },
-                Action::Remove { prefix } => match self.fib.remove(prefix).await {
-                    Ok(()) => {
-                        let at = clock::now();
-                        self.outbox.say(Message::Installed { prefix, next_hops: Vec::new(), at });
-                    }
-                    Err(error) => self.outbox.say(Message::Trouble { text: error }),
-                },
+                Action::Install { prefix, next_hops } => {
+                    let installed = self.fib.install(prefix, &next_hops).await;
+                    self.wanted.insert(prefix, next_hops);
+                    self.tell(prefix, installed);
+                }
+                Action::Remove { prefix } => {
+                    self.wanted.remove(&prefix);
+                    let removed = self.fib.remove(prefix).await.map(|()| Vec::new());
+                    self.tell(prefix, removed);
+                }
                 Action::SessionUp { peer } => {
                     let at = clock::now();
                     self.outbox.say(Message::Session { peer: peer.0, up: true, text: String::new(), at });
@@ -159,6 +188,16 @@ impl Driver {
                 Action::Notice { text } => self.outbox.say(Message::Trouble { text }),
             }
         }
+    }
+}
+
+impl Driver {
+    /// What the kernel has now, or why it has not.
+    fn tell(&self, prefix: IpNet, installed: Result<Vec<Hop>, String>) {
+        self.outbox.say(match installed {
+            Ok(next_hops) => Message::Installed { prefix, next_hops, at: clock::now() },
+            Err(text) => Message::Trouble { text },
+        });
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::markup::{Text, count, step};
 use super::{document, quoted};
+use crate::compare::outcome::{Outcome, Source};
 use crate::compare::{COLUMNS, Comparison, assumptions, cells};
 
 const WIDTH: f64 = 1040.0;
@@ -28,33 +29,46 @@ pub(crate) fn page(comparison: &Comparison, json: &str) -> String {
     }
     body.push_str("</tr>\n");
     for result in &comparison.results {
+        let row = comparison.row(result);
+        let name = match row == result.design {
+            true => format!("<b>{}</b><br><span class=\"soft\">{}</span>", Text(&row), Text(&result.about)),
+            false => format!("<span class=\"soft\">{}</span>", Text(&row)),
+        };
         let _ = write!(
             body,
-            "<tr data-design=\"{0}\" data-lost=\"{1}\" data-late=\"{2}\" data-needless=\"{3}\" data-with-server=\"{4}\" \
-             data-packets=\"{5}\"><td><b>{0}</b><br><span class=\"soft\">{6}</span></td>",
+            "<tr data-design=\"{0}\" data-by=\"{7}\" data-lost=\"{1}\" data-late=\"{2}\" data-needless=\"{3}\" data-with-server=\"{4}\" \
+             data-packets=\"{5}\"><td>{6}</td>",
             Text(&result.design),
             result.lost,
             result.late,
             result.cut_needlessly,
             result.cut_with_server,
             result.balancer_packets,
-            Text(&result.about)
+            name,
+            by(result)
         );
         for cell in cells(result) {
             let _ = write!(
                 body,
-                "<td class=\"number\">{}&nbsp;<span class=\"soft\" title=\"{}\">m</span></td>",
+                "<td class=\"number\">{}&nbsp;<span class=\"soft\" title=\"{}\">{}</span></td>",
                 Text(&cell),
-                Text(result.by)
+                Text(&result.how),
+                result.by.letter()
             );
         }
         body.push_str("</tr>\n");
     }
-    body.push_str(
-        "</table></div>\n<p class=\"soft\"><b>m</b>: by the model, in virtual time; of anycast designs the router's choice is the twin of \
-         the kernel's. <b>k</b>: measured in kernels; no cell of this table is. Lost: no try was answered. Late: answered, but not at the first \
+    let measured = match &comparison.measured {
+        Some(how) => format!("measured. {how}"),
+        None => "measured in network namespaces; no cell of this table is".to_owned(),
+    };
+    let _ = write!(
+        body,
+        "</table></div>\n<p class=\"soft\"><b>k</b>: {}. <b>m</b>: by the model, in virtual time; of anycast designs the router's choice is \
+         the twin of the kernel's. Lost: no try was answered. Late: answered, but not at the first \
          try. To recover: from a happening to its last request that was lost or late. Cut: connections, by whether their server was well. \
          Through balancer: packets of requests and answers. Fullest/mean: load before anything happened.</p></section>\n",
+        Text(&measured)
     );
     let most = comparison
         .results
@@ -72,9 +86,10 @@ pub(crate) fn page(comparison: &Comparison, json: &str) -> String {
     for result in &comparison.results {
         let _ = writeln!(
             body,
-            "<figure data-hurt=\"{0}\"><h3>{0}</h3>{1}</figure>",
+            "<figure data-hurt=\"{0}\" data-by=\"{2}\"><h3>{0}, {2}</h3>{1}</figure>",
             Text(&result.design),
-            bars(&result.hurt_each_second, most, comparison)
+            bars(&result.hurt_each_second, most, comparison),
+            by(result)
         );
     }
     body.push_str("</section>\n<section id=\"happenings\"><h2>What each happening cost</h2>\n<div class=\"scroll\"><table><tr><th>design</th><th>happening</th><th class=\"number\">lost</th><th class=\"number\">late</th><th class=\"number\">connections cut</th><th class=\"number\">to recover</th></tr>\n");
@@ -84,11 +99,12 @@ pub(crate) fn page(comparison: &Comparison, json: &str) -> String {
                 hurt.recover_ms.map_or("0 s".to_owned(), |ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100));
             let _ = writeln!(
                 body,
-                "<tr data-happening=\"{}\" data-lost=\"{}\" data-cut=\"{}\"><td>{}</td><td>{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"number\">{recover}</td></tr>",
+                "<tr data-happening=\"{}\" data-lost=\"{}\" data-cut=\"{}\"><td>{}&nbsp;<span class=\"soft\">{}</span></td><td>{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"number\">{recover}</td></tr>",
                 Text(&hurt.what),
                 hurt.lost,
                 hurt.cut,
                 Text(&result.design),
+                result.by.letter(),
                 Text(&hurt.what),
                 hurt.lost,
                 hurt.late,
@@ -107,6 +123,14 @@ pub(crate) fn page(comparison: &Comparison, json: &str) -> String {
         comparison.hash_seed
     );
     document(&format!("Designs compared: {}", plan.title), &body, json)
+}
+
+/// Where a result comes from.
+fn by(result: &Outcome) -> &'static str {
+    match result.by {
+        Source::Kernel => "kernel",
+        Source::Model => "model",
+    }
 }
 
 /// One column a second.

@@ -10,7 +10,7 @@
 use std::fmt::Write as _;
 
 use self::markup::{Servers, Text, by_number, count, time_ms};
-use crate::journal::{Journal, Kind};
+use crate::journal::{Entry, Journal, Kind};
 
 pub(crate) mod compare;
 mod flows;
@@ -108,6 +108,13 @@ fn header(journal: &Journal) -> String {
     let last = journal
         .measurements
         .values()
+        // What is lost without anything being done meanwhile is lost for another reason.
+        .filter(|one| {
+            let done = |entry: &Entry| {
+                entry.kind == Kind::Cause && (one.begin_ms..=one.end_ms).contains(&entry.at_ms)
+            };
+            journal.timeline.iter().any(done)
+        })
         .filter_map(|one| one.lost_after_ms)
         .map(|(_, last)| last)
         .filter(|last| *last >= 0.0);
@@ -189,7 +196,7 @@ fn events(body: &mut String, journal: &Journal) {
         let text = Text(&entry.text);
         let what = match entry.kind {
             Kind::Cause => format!("<b>{text}</b>"),
-            Kind::Effect => text.to_string(),
+            Kind::Effect | Kind::Finding => text.to_string(),
             Kind::Trouble => format!("<span class=\"bad\">trouble: {text}</span>"),
         };
         let after =

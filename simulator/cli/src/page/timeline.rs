@@ -37,7 +37,8 @@ pub(super) fn whole(journal: &Journal) -> String {
         "<text class=\"soft\" x=\"0\" y=\"22\">done</text><text class=\"soft\" x=\"0\" y=\"{:.1}\">seen</text>",
         top + 9.0
     );
-    for entry in journal.timeline.iter().filter(|entry| entry.kind != Kind::Cause) {
+    let seen = |entry: &&Entry| matches!(entry.kind, Kind::Effect | Kind::Trouble);
+    for entry in journal.timeline.iter().filter(seen) {
         let colour = if entry.kind == Kind::Trouble { "var(--bad)" } else { "var(--accent)" };
         let _ = writeln!(
             svg,

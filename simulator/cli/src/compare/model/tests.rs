@@ -19,7 +19,7 @@ designs:
   - { name: dsr, balancer: dsr, interval: 1s, fall: 2, rise: 2, table: false }
 ";
 
-fn results(happens: &str, change: impl Fn(String) -> String) -> BTreeMap<String, Result> {
+fn results(happens: &str, change: impl Fn(String) -> String) -> BTreeMap<String, Outcome> {
     let text = change(PLAN.replace("HAPPENS", happens));
     let (plan, list) = Plan::read("p", &text);
     assert_eq!(list, []);
@@ -82,7 +82,8 @@ fn connections_of_the_dead_are_cut_everywhere_and_those_of_others_only_where_nob
     let needless = |name: &str| results[name].cut_needlessly;
     // The second of four leaves: 11.1 % of the survivors' flows move (its docs call it the closed formula).
     assert!((5..=35).contains(&needless("plain")), "{}", needless("plain"));
-    assert!(needless("dsr") > 60, "hash modulo what is left: {}", needless("dsr"));
+    // A hash that is scaled to what is left moves as much as a multipath route.
+    assert!((5..=35).contains(&needless("dsr")), "{}", needless("dsr"));
     for name in ["resilient", "rr", "dns", "nat", "nat-sync"] {
         assert_eq!(needless(name), 0, "{name}");
     }
@@ -114,7 +115,8 @@ fn a_balancer_that_dies_stops_everything_until_the_standby_is_there_and_what_it_
     let lost = |name: &str| results[name].lost;
     assert_eq!((lost("plain"), lost("dns")), (0, 0), "there is none");
     assert!((990..=1010).contains(&lost("nat")), "two seconds of 500: {}", lost("nat"));
-    assert_eq!(results["nat"].cut_needlessly, 200);
+    // The standby chooses anew, and a quarter of the time the same server.
+    assert!((130..=170).contains(&results["nat"].cut_needlessly), "{}", results["nat"].cut_needlessly);
     assert_eq!(results["nat-sync"].cut_needlessly, 0);
 }
 
@@ -146,7 +148,7 @@ fn few_resolvers_load_servers_unevenly_and_a_longer_ttl_makes_failures_longer() 
 
 #[test]
 fn the_same_seed_gives_the_same_letters_and_another_one_others() {
-    let write = |results: BTreeMap<String, Result>| serde_json::to_string(&results).unwrap();
+    let write = |results: BTreeMap<String, Outcome>| serde_json::to_string(&results).unwrap();
     let first = write(results("kill: s2", same));
     assert_eq!(first, write(results("kill: s2", same)));
     assert_ne!(first, write(results("kill: s2", |text| text.replace("title: t", "title: t\nseed: 2"))));
@@ -178,4 +180,5 @@ fn every_mistake_of_a_plan_is_named_with_its_place_and_all_at_once() {
     ] {
         assert!(list.iter().any(|line| line.contains(words)), "{words}: {list:#?}");
     }
+    assert_eq!(list.len(), 8, "one error a mistake: {list:#?}");
 }
