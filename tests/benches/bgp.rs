@@ -1,5 +1,6 @@
-//! What reading and writing an UPDATE costs, beside two other libraries in the same run; how long 1,000 VIPs take to the wire; and how
-//! long a withdrawal takes into the kernel of a router. `scripts/bench.sh` runs it; the last two need root, the last one BIRD.
+//! What reading and writing an UPDATE costs, beside two other libraries in the same run; how long 1,000 VIPs take to the wire; how
+//! long a withdrawal takes into the kernel of a router; how soon each end finds the other frozen by BFD. `scripts/bench.sh` runs it; all
+//! but the first needs root, and the routers that it names.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,13 +13,15 @@ use anyvip_bgp::wire::{
     AsPath, Codec, Community, Family, Message, NextHop, PathAttributes, Reach, Update, pack_announcements,
 };
 use anyvip_tests::{
-    Agent, AgentFiles, Bird, Fabric, LONG, Need, VIP4, agent_config_with, binaries, met, wait_until,
+    Agent, AgentFiles, Binaries, Bird, Fabric, Frr, LONG, Need, Process, Scratch, VIP4, agent_config_with,
+    binaries, met, wait_until,
 };
 use netgauze_bgp_pkt::BgpMessage as NetgauzeMessage;
 use netgauze_bgp_pkt::wire::deserializer::BgpParsingContext;
 use netgauze_parse_utils::WritablePdu;
 use netgauze_parse_utils::reader::SliceReader;
 use netgauze_parse_utils::traits::ParseFromWithOneInput;
+use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use zettabgp::message::update::BgpUpdateMessage;
 use zettabgp::prelude::*;
@@ -28,8 +31,18 @@ fn main() {
     if met(&[Need::Root]) {
         many_vips();
     }
+    let scratch = Scratch::new();
+    let agents = [("with CAP_SYS_NICE", binaries!().agent), ("without it", without_priority(&scratch))];
     if met(&[Need::Root, Need::Bird]) {
         withdrawals();
+        for agent in agents {
+            frozen::<Bird>("BIRD", 150, agent);
+        }
+    }
+    if met(&[Need::Root, Need::Frr, Need::Bfdd]) {
+        for agent in agents {
+            frozen::<Frr>("FRR", 210, agent);
+        }
     }
 }
 
@@ -147,22 +160,13 @@ fn withdrawals() {
     let _bird = Bird::with(&fabric.lab, &fabric.router, BIRD);
     let _service = fabric.service(1);
     let agent = fabric.agent_with(1, &agent_config_with(1, &format!("\"{VIP4}\""), ""));
-    let log = fabric.lab.scratch().path().join("routes");
-    let mut command = fabric.router.command("ip");
-    command.args(["-ts", "monitor", "route"]);
-    let monitor = anyvip_tests::Process::start("ip monitor", &mut command, &log);
+    let monitor = monitor(&fabric);
     let mut took = Vec::new();
     for _ in 0..21 {
         agent.wait_advertised(VIP4, "tor");
-        wait_until(LONG, || match fabric.router.next_hops(VIP4).as_slice() {
-            [_] => Ok(()),
-            other => Err(format!("{other:?}")),
-        });
+        wait_next_hops(&fabric, 1);
         agent.run("drain", &["web"]);
-        wait_until(LONG, || match fabric.router.next_hops(VIP4).as_slice() {
-            [] => Ok(()),
-            other => Err(format!("{other:?}")),
-        });
+        wait_next_hops(&fabric, 0);
         let told = last_moment(&agent.run("events", &["--json"]), "withheld");
         let gone = moment_of_deletion(&monitor.output());
         took.push((gone - told).max(0.0));
@@ -176,11 +180,113 @@ fn withdrawals() {
     );
 }
 
+/// A router that follows host 1 by BFD.
+trait Follower {
+    fn start(fabric: &Fabric) -> Self;
+    fn what_speaks_bfd(&mut self) -> &mut Process;
+}
+
+impl Follower for Bird {
+    fn start(fabric: &Fabric) -> Bird {
+        let bfd = "protocol bfd { interface \"*\" { interval 50 ms; multiplier 3; }; }\n";
+        let guarded = "passive on; bfd on; error wait time 1, 2; error forget time 5;";
+        Bird::with(&fabric.lab, &fabric.router, &(BIRD.replace("passive on;", guarded) + bfd))
+    }
+
+    fn what_speaks_bfd(&mut self) -> &mut Process {
+        self.process()
+    }
+}
+
+impl Follower for Frr {
+    fn start(fabric: &Fabric) -> Frr {
+        let config = "frr defaults datacenter\nservice integrated-vtysh-config\nbfd\n profile fast\n  \
+            transmit-interval 50\n  receive-interval 50\n  detect-multiplier 3\n exit\nexit\nrouter bgp 65000\n \
+            bgp router-id 10.9.0.1\n no bgp ebgp-requires-policy\n coalesce-time 10\n neighbor HOSTS peer-group\n \
+            neighbor HOSTS remote-as external\n neighbor HOSTS bfd profile fast\n \
+            bgp listen range 10.1.0.0/16 peer-group HOSTS\n address-family ipv4 unicast\n  \
+            neighbor HOSTS activate\n exit-address-family\n address-family ipv6 unicast\n  \
+            neighbor HOSTS activate\n exit-address-family\nexit\n";
+        Frr::with(&fabric.lab, &fabric.router, config)
+    }
+
+    fn what_speaks_bfd(&mut self) -> &mut Process {
+        self.bfdd()
+    }
+}
+
+/// BFD at 3 × 50 ms, seven times each way: the router is frozen until the agent's journal says Down; the agent is frozen until its route
+/// is out of the router's kernel.
+fn frozen<R: Follower>(router_name: &str, kernel_ms: u64, (right, binary): (&str, &'static str)) {
+    let fabric = Fabric::new(Binaries { agent: binary, ..binaries!() }, 1);
+    let mut router = R::start(&fabric);
+    let config = agent_config_with(1, &format!("\"{VIP4}\""), "")
+        .replace("asn = 65000", "asn = 65000\nbfd = { interval = \"50ms\" }");
+    let _service = fabric.service(1);
+    let mut agent = fabric.agent_with(1, &config);
+    let monitor = monitor(&fabric);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let settled = |agent: &Agent| {
+        agent.wait_status("fast BFD", |status| status["peers"][0]["bfd"]["detection_us"] == 150_000);
+        wait_next_hops(&fabric, 1);
+    };
+    for _ in 0..7 {
+        settled(&agent);
+        let begun = anyvip_io::clock::wall_clock_millis();
+        router.what_speaks_bfd().signal(Signal::SIGSTOP);
+        agent.wait_status("Down", |status| status["peers"][0]["bfd"]["state"] == "Down");
+        router.what_speaks_bfd().signal(Signal::SIGCONT);
+        ours.push(last_moment(&agent.run("events", &["--json"]), " is Down") - (begun % DAY) as f64);
+        settled(&agent);
+        let begun = anyvip_io::clock::wall_clock_millis();
+        agent.process.signal(Signal::SIGSTOP);
+        wait_next_hops(&fabric, 0);
+        agent.process.signal(Signal::SIGCONT);
+        theirs.push(moment_of_deletion(&monitor.output()) - (begun % DAY) as f64);
+    }
+    for (what, most, took) in [
+        (format!("BFD 3 × 50 ms, {router_name} frozen → we say Down, {right}"), 200, &mut ours),
+        (format!("host frozen → out of the kernel of {router_name}, {right}"), kernel_ms + 50, &mut theirs),
+    ] {
+        took.sort_by(f64::total_cmp);
+        row(&what, &format!("≤ {most} ms"), &format!("median {:.0} ms, max {:.0} ms of 7", took[3], took[6]));
+    }
+}
+
+/// The agent without CAP_SYS_NICE: a script that takes it away.
+fn without_priority(scratch: &Scratch) -> &'static str {
+    let script = scratch.write(
+        "anyvip",
+        &format!(
+            "#!/bin/sh\nexec setpriv --bounding-set -sys_nice --inh-caps -sys_nice {} \"$@\"\n",
+            binaries!().agent
+        ),
+    );
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    script.display().to_string().leak()
+}
+
+const DAY: u64 = 86_400_000;
+
+/// What happens to routes of the router's kernel, and when.
+fn monitor(fabric: &Fabric) -> Process {
+    let log = fabric.lab.scratch().path().join("routes");
+    let mut command = fabric.router.command("ip");
+    Process::start("ip monitor", command.args(["-ts", "monitor", "route"]).env("TZ", "UTC"), &log)
+}
+
+fn wait_next_hops(fabric: &Fabric, wanted: usize) {
+    wait_until(LONG, || match fabric.router.next_hops(VIP4) {
+        hops if hops.len() == wanted => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
 /// Milliseconds of the day of the last event with this word.
 fn last_moment(events: &str, word: &str) -> f64 {
     let event = events.lines().rfind(|line| line.contains(word)).expect("such an event");
     let event: serde_json::Value = serde_json::from_str(event).unwrap();
-    event["at_ms"].as_f64().unwrap() % 86_400_000.0
+    event["at_ms"].as_f64().unwrap() % DAY as f64
 }
 
 /// The same of the last deletion of the VIP's route: `[2026-11-21T09:00:00.123456] Deleted …`.
