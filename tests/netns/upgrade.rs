@@ -2,8 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 
-use anyvip_tests::{AgentFiles, Fabric, LONG, Process, VIP4, advertised, agent_config, binaries, peer_state};
+use anyvip_tests::{
+    AgentFiles, Fabric, LONG, Process, VIP4, advertised, agent_config, binaries, peer_state, wait_until,
+};
 
 use crate::{Host, Told, possible, told};
 
@@ -92,6 +95,50 @@ fn a_new_version_that_vanishes_leaves_the_old_one_at_work() {
     let mut host = host;
     host.service.process.kill();
     host.wait_withdrawn(1);
+}
+
+#[test]
+fn by_force_the_session_ends_without_a_word_and_the_same_process_goes_on_as_another() {
+    if !possible() {
+        return;
+    }
+    // A check that runs a command which takes its time.
+    let slow = "\n[[service.web.check]]\nexec = { command = [\"/bin/sleep\", \"0.2\"] }\ninterval = \"500ms\"\ntimeout = \"500ms\"\n";
+    let mut host = Host::with(&(agent_config(1) + slow));
+    host.wait_told(1);
+    host.agent.wait_advertised(VIP4, "tor");
+    let (pid, namespace) = (host.agent.process.pid(), host.fabric.host(1).clone());
+    let monitor = host.fabric.monitor(&namespace);
+    let binary: PathBuf = host.fabric.lab.scratch().path().join("anyvip-new");
+    std::fs::copy(host.fabric.lab.binaries.agent, &binary).unwrap();
+    for round in 0..3 {
+        let said = host.agent.run("upgrade", &["--force", "--binary", binary.to_str().unwrap()]);
+        assert!(said.contains("although routes are lost") && said.contains("took over from"), "{said}");
+        host.agent.wait_advertised(VIP4, "tor");
+        assert_eq!(std::fs::read_link(format!("/proc/{pid}/exe")).unwrap(), binary, "round {round}");
+    }
+    assert_eq!(host.agent.process.ended(), None, "whoever watches the process sees it live on");
+    let output = host.router.process.output();
+    assert!(!output.contains("notification"), "{output}");
+    assert!(!told(&host.router).contains(&Told::Withdrawn(1)), "{output}");
+    let gone = |text: &str| text.lines().any(|line| line.starts_with("Deleted") && line.contains(VIP4));
+    assert!(!gone(&monitor.output()), "the address stays all the time");
+    assert_eq!(namespace.sysctl("net/ipv4/conf/eth0/arp_ignore"), "1");
+    // Commands of former versions are nobody's: none is left, not even dead.
+    wait_until(LONG, || {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let dead = |child: &&str| {
+            std::fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+        };
+        let dead: Vec<&str> = children.split_whitespace().filter(dead).collect();
+        if dead.is_empty() { Ok(()) } else { Err(format!("dead children: {dead:?}")) }
+    });
+    // An orderly end is one as ever, and the next life inherits nothing.
+    assert_eq!(host.agent.terminate(), Some(0));
+    host.restart();
+    let status = host.agent.wait_advertised(VIP4, "tor");
+    assert!(status["upgrade"].is_null());
+    assert_eq!(status["warnings"], serde_json::json!([]), "no unclean exit was counted");
 }
 
 /// sd_notify(3): the main process stays the same, and says that it reloads.
