@@ -232,8 +232,17 @@ fn designs_that_are_measured_do_what_the_model_says_within_stated_bounds() {
     if !met(&[Need::Root, Need::Program("nft")]) {
         return;
     }
-    let (said, json) = compare(&topology("kernel.compare.yml"), &[]);
+    let scratch = Scratch::new();
+    let page = scratch.path().join("out.html");
+    let (said, json) = compare(&topology("kernel.compare.yml"), &["--report", page.to_str().unwrap()]);
     let results = json["results"].as_array().unwrap();
+    // The page says of each row where it comes from.
+    let page = std::fs::read_to_string(page).unwrap();
+    for one in results {
+        let (design, by) = (one["design"].as_str().unwrap(), one["by"].as_str().unwrap());
+        let row = format!("data-design=\"{design}\" data-by=\"{by}\" data-lost=\"{}\"", one["lost"]);
+        assert!(page.contains(&row), "{row}");
+    }
     let of = |by: &str| -> Vec<&Value> { results.iter().filter(|one| one["by"] == by).collect() };
     let (kernels, models) = (of("kernel"), of("model"));
     assert_eq!((kernels.len(), models.len()), (11, 12), "only Maglev's table is a model's alone");
