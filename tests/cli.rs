@@ -168,6 +168,24 @@ fn drain_without_a_daemon_writes_the_state_and_undrain_takes_it_back() {
 }
 
 #[test]
+fn drains_without_a_daemon_at_the_same_time_are_all_written_down() {
+    let scratch = Scratch::new();
+    std::thread::scope(|scope| {
+        let all: Vec<_> = ["a", "b", "c", "d"]
+            .map(|name| scope.spawn(|| anyvip(&scratch, &["drain", name])))
+            .into_iter()
+            .map(|drain| drain.join().unwrap())
+            .collect();
+        for output in all {
+            assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        }
+    });
+    let written = fs::read_to_string(scratch.path().join("state/state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(state["drained"].as_object().unwrap().len(), 4, "{written}");
+}
+
+#[test]
 fn drain_never_overwrites_a_state_that_it_cannot_read() {
     let scratch = Scratch::new();
     let state = scratch.write("state/state.json", "{ half a file");

@@ -23,6 +23,7 @@ mod features;
 mod frr;
 mod gobgp;
 mod heard;
+mod local;
 mod openbgpd;
 mod page;
 mod policy;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     .into_iter()
     .flatten()
     .collect();
+    tests.extend(on_the_host());
     let refresh = std::env::var_os("ANYVIP_REFRESH").is_some();
     if !refresh {
         let columns = columns.clone();
@@ -67,6 +69,23 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()
+}
+
+/// Not of the matrix: the daemon is not the router.
+fn on_the_host() -> Vec<Trial> {
+    let stories: [(&str, fn()); 2] = [
+        ("bird::on_the_host_tells_on_what_it_is_told", local::bird_on_the_host_tells_on_what_it_is_told),
+        ("frr::on_the_host_tells_on_what_it_is_told", local::frr_on_the_host_tells_on_what_it_is_told),
+    ];
+    let trial = |(name, story): (&'static str, fn())| {
+        Trial::test(name, move || {
+            if met_by(name, Bird::NEEDS) && met_by(name, Frr::NEEDS) {
+                story();
+            }
+            Ok(())
+        })
+    };
+    stories.into_iter().map(trial).collect()
 }
 
 fn column<R: Router>() -> Column {

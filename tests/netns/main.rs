@@ -13,6 +13,7 @@ mod prepare;
 mod pressure;
 mod record;
 mod reload;
+mod responder;
 mod return_path;
 mod socket;
 mod stop;

@@ -26,6 +26,7 @@ use crate::kernel::KernelView;
 use crate::neighbours::Neighbours;
 use crate::notices::Notices;
 use crate::peers::Peers;
+use crate::responder::Responder;
 use crate::restored::Inheritance;
 use crate::services::Services;
 use crate::state::{Drained, StoredState, StoredStateRead};
@@ -68,6 +69,7 @@ pub struct Agent {
     pub(crate) speaker: Speaker,
     /// What is known of the BFD sessions, which run elsewhere.
     pub(crate) bfd: BfdView,
+    pub(crate) responder: Responder,
     pub(crate) view: Option<KernelView>,
     pub(crate) stop: Stop,
     pub(crate) upgrade: Upgrade,
@@ -131,6 +133,7 @@ impl Agent {
             services: Services::default(),
             speaker: Speaker::new(seed.child("speaker")),
             bfd: BfdView::default(),
+            responder: Responder::default(),
             view: None,
             stop: Stop::default(),
             upgrade: Upgrade::default(),
@@ -491,6 +494,7 @@ impl Agent {
             }
             self.decide(now, out);
             self.want_bfd(now, out);
+            self.answer_probes(out);
             self.pursue(now, out);
             self.stop_goes_on(now, out);
             self.upgrade_goes_on(now, out);

@@ -7,7 +7,7 @@ use anyvip_bgp::{RouteAttributes, SessionFacts};
 use ipnet::IpNet;
 
 use crate::config::Attributes;
-use crate::kernel::{Address, KernelView};
+use crate::kernel::{Address, KernelView, Route};
 
 /// The family of a VIP's route.
 pub(crate) fn family_of(vip: IpAddr) -> Family {
@@ -46,6 +46,14 @@ pub(crate) fn next_hop(
         return Ok(as_next_hop(*address));
     }
     let local = facts.local.ip();
+    if local.is_loopback() {
+        return beyond(family, view, is_vip).map(as_next_hop).ok_or_else(|| {
+            format!(
+                "no uplink has an {} address, and a daemon on this host can tell nobody of {local}",
+                spoken(family)
+            )
+        });
+    }
     if family_of(local) == family && !is_vip(&local) && !is_link_local(&local) {
         return Ok(as_next_hop(local));
     }
@@ -81,8 +89,26 @@ pub(crate) fn next_hop(
         }
     }
     let name = view.links.get(&interface).map_or("the interface", |link| link.name.as_str());
-    let kind = if family == Family::Ipv4 { "IPv4" } else { "global IPv6" };
-    Err(format!("{name}, towards this peer, has no {kind} address that could be the next hop"))
+    Err(format!("{name}, towards this peer, has no {} address that could be the next hop", spoken(family)))
+}
+
+/// Where others reach this host: an address on the interface with the best default route, else on any but the loopback. For a daemon on
+/// this host, which tells others.
+fn beyond(family: Family, view: &KernelView, is_vip: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
+    let ours =
+        |route: &&Route| route.destination.prefix_len() == 0 && family_of(route.destination.addr()) == family;
+    let best = view.routes.iter().filter(ours).min_by_key(|route| route.metric);
+    let uplink = best.and_then(|route| route.hops.first()).map(|hop| hop.interface);
+    let outside = |address: &&Address| view.links.get(&address.interface).is_some_and(|link| !link.loopback);
+    let fit =
+        |address: &&Address| family_of(address.address) == family && is_usable(address) && outside(address);
+    let all = view.addresses.iter().filter(fit).filter(|address| !is_vip(&address.address));
+    all.min_by_key(|address| (Some(address.interface) != uplink, address.address))
+        .map(|address| address.address)
+}
+
+fn spoken(family: Family) -> &'static str {
+    if family == Family::Ipv4 { "IPv4" } else { "global IPv6" }
 }
 
 /// What is told by `asn`, once there is a next hop.
@@ -113,7 +139,7 @@ pub(crate) fn no_return_path(view: &KernelView, facts: &SessionFacts) -> Option<
         return None;
     }
     let defaults = || view.routes.iter().filter(|r| r.destination.prefix_len() == 0 && is_v4(&r.destination));
-    let through = |route: &crate::kernel::Route| route.hops.iter().any(|hop| hop.interface == interface);
+    let through = |route: &Route| route.hops.iter().any(|hop| hop.interface == interface);
     let leads_back =
         match defaults().map(|route| route.metric).min() {
             Some(best) => defaults().filter(|route| route.metric == best).any(through),

@@ -151,17 +151,12 @@ impl Agent {
         sessions
     }
 
-    /// Why the service of this static peer is not offered: the first closed gate of any of its VIPs.
+    /// Why the service of this static peer is not offered.
     fn static_reason(&self, name: &PeerName) -> Option<Reason> {
         let mut services = self.config.services.iter().filter(|(_, service)| service.statics.contains(name));
         // Validation has refused a second one; one that nobody names carries no health that could be good.
-        let Some((service, config)) = services.next() else { return Some(Reason::NotYetChecked) };
-        let record = self.services.0.get(service);
-        let reasons = config.vips.iter().map(|vip| match record.and_then(|record| record.vips.get(vip)) {
-            Some(vip) => vip.gates.closed_for_static(),
-            None => Some(Reason::NotYetChecked),
-        });
-        reasons.flatten().min()
+        let Some((service, _)) = services.next() else { return Some(Reason::NotYetChecked) };
+        self.not_offered(service)
     }
 
     fn session_of(&self, peer: &PeerName) -> Option<SessionName> {

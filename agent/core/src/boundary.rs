@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyvip_bgp::wire::Family;
@@ -97,13 +97,32 @@ pub enum Action {
     /// Which addresses' routes the kernel view must show (peers).
     WatchRoutes { interests: Vec<IpAddr> },
     /// Listen for passive peers here, or no longer.
-    Listen { address: Option<std::net::SocketAddr> },
+    Listen { address: Option<SocketAddr> },
+    /// What routers that track this host by probe are told; latest wins.
+    Respond(Answers),
     /// Answer an operator.
     Reply { request: RequestId, reply: Reply },
     /// Something that belongs into the log and into `anyvip events`.
     Record(Fact),
     /// Everything is done: end the process with this exit code.
     Exit { code: u8 },
+}
+
+/// What the responder says from now on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answers {
+    /// Where HTTP is answered for all services.
+    pub listen: Option<SocketAddr>,
+    pub services: BTreeMap<ServiceName, Answer>,
+}
+
+/// What the responder says of one service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// A port that is open only while the service is offered.
+    pub port: Option<SocketAddr>,
+    /// Why it is not offered.
+    pub reason: Option<Reason>,
 }
 
 /// A service's name in the configuration.

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::agent::Agent;
 use crate::announce;
-use crate::boundary::{HealthState, Reason, ServiceName, Target, Verdict};
+use crate::boundary::{Answer, HealthState, Reason, ServiceName, Target, Verdict};
 use crate::checks::{CheckRun, VipHealth};
 use crate::config::{Check, CheckKind, ReturnPath, Service};
 use crate::gates::{Gates, PEER_GATES, PeerGates, VIP_GATES};
@@ -18,7 +18,8 @@ use crate::guard::ArpState;
 use crate::services::VipRecord;
 use crate::status::{
     AttributesStatus, CheckStatus, DrainStatus, Explanation, GateStatus, HeardStatus, Histogram, LastResult,
-    PeerExplanation, PeerStatus, ServiceStatus, Status, VipExplanation, VipPeerStatus, VipStatus, Warning,
+    PeerExplanation, PeerStatus, ResponderStatus, ServiceStatus, Status, VipExplanation, VipPeerStatus,
+    VipStatus, Warning,
 };
 
 fn ms(now: Time, since: Time) -> u64 {
@@ -89,6 +90,12 @@ impl Agent {
                 waiting_for,
             }),
             checks: self.checks.of(name).map(|run| check_status(now, run)).collect(),
+            responder: self.answer_of(name).map(|answer| ResponderStatus {
+                http: self.config.responder.listen,
+                port: answer.port,
+                answer: if answer.reason.is_none() { 200 } else { 503 },
+                reason: answer.reason,
+            }),
             vips: config.vips.iter().map(|vip| self.vip(name, config, *vip)).collect(),
         }
     }
@@ -133,6 +140,7 @@ impl Agent {
                     other_origins: self.other_origins(name, config, address),
                 })
                 .chain(self.static_tellings(service, reason))
+                .chain(self.answer_of(service).map(probes))
                 .collect(),
         }
     }
@@ -480,6 +488,17 @@ fn health_word(health: &VipHealth) -> &'static str {
         VipHealth::Unknown(_) => "unknown",
         VipHealth::Down(_) => "down",
         VipHealth::Error(_) => "error",
+    }
+}
+
+/// Whoever asks the responder, as one more peer.
+fn probes(answer: &Answer) -> VipPeerStatus {
+    VipPeerStatus {
+        name: "probes".to_owned(),
+        advertised: answer.reason.is_none(),
+        reason: answer.reason,
+        attributes: None,
+        other_origins: None,
     }
 }
 

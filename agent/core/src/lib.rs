@@ -52,6 +52,7 @@ mod notices;
 mod peers;
 pub mod recording;
 mod reload;
+mod responder;
 pub mod restored;
 mod schedule;
 mod services;

@@ -104,6 +104,9 @@ fn summary(was: &Config, is: &Config) -> String {
         let word = if is.bgp.install_default { "installed" } else { "no longer installed" };
         parts.push(format!("default routes that peers tell are {word}"));
     }
+    if was.responder != is.responder {
+        parts.push("responder changed".to_owned());
+    }
     if was.host != is.host {
         parts.push("host settings changed".to_owned());
     }

@@ -1,6 +1,6 @@
 //! What `anyvip status` prints. The JSON form is a contract: fields may be added, never changed.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -80,7 +80,22 @@ pub struct ServiceStatus {
     pub for_ms: u64,
     pub drain: Option<DrainStatus>,
     pub checks: Vec<CheckStatus>,
+    /// What routers that track this host by probe are told; `None` where none may ask.
+    #[serde(default)]
+    pub responder: Option<ResponderStatus>,
     pub vips: Vec<VipStatus>,
+}
+
+/// What the responder says of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResponderStatus {
+    /// Where HTTP is answered.
+    pub http: Option<SocketAddr>,
+    /// The port of the service alone.
+    pub port: Option<SocketAddr>,
+    /// 200 or 503. With 503, `port` takes no connection.
+    pub answer: u16,
+    pub reason: Option<Reason>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

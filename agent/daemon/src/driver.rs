@@ -34,6 +34,7 @@ use crate::latency::{Latency, holds_update};
 use crate::probes::{Finished, Names, Probes, Request};
 use crate::recorder::Recorder;
 use crate::reload::{self, Reloads};
+use crate::responder::Responder;
 use crate::signals::{Signal, Signals};
 use crate::start::Paths;
 use crate::state::StateWriter;
@@ -98,6 +99,7 @@ pub(crate) struct Driver {
     journal: Journal,
     latency: Latency,
     listening: Listening,
+    responder: Responder,
     view: KernelView,
     config: Config,
     keys: Keys,
@@ -169,6 +171,7 @@ impl Driver {
             journal: Journal::default(),
             latency: Latency::new(),
             listening: Listening::default(),
+            responder: Responder::new(),
             view: parts.view,
             config: parts.config,
             keys: Keys::default(),
@@ -424,6 +427,7 @@ impl Driver {
                 status.version = env!("CARGO_PKG_VERSION").to_owned();
                 status.decision_to_wire_us = self.latency.histogram();
                 status.warnings.extend(self.listening.warning());
+                status.warnings.extend(self.responder.warnings());
                 status.warnings.extend(self.bfd.warnings());
                 status.warnings.extend(self.recorder.as_ref().and_then(Recorder::warning));
                 let _ = answer.send(status);
@@ -552,6 +556,7 @@ impl Driver {
             },
             Action::WatchRoutes { interests } => self.monitor.watch(interests),
             Action::Listen { address } => self.listen(address),
+            Action::Respond(answers) => self.responder.say(answers),
             Action::Reply { request, reply } => self.reply(request, reply),
             Action::Record(fact) => self.record(&fact),
             Action::HandDown { restored } => self.hand_down(restored),

@@ -27,6 +27,7 @@ mod probes;
 mod recorder;
 mod reload;
 mod render;
+mod responder;
 mod signals;
 mod start;
 mod state;

@@ -241,6 +241,34 @@ impl Read for RouterId {
     }
 }
 
+/// Where to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PortAddress(pub(crate) SocketAddr);
+
+impl Read for PortAddress {
+    fn read(node: &Node, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(node, path, "\"ADDRESS:PORT\"")?;
+        let help = "write for example \"0.0.0.0:8080\" or \"[::]:8080\"";
+        port_address(text).map_err(|message| reader.refuse::<Self>(node, path, message, help)).ok()
+    }
+
+    fn describe() -> String {
+        "`\"ADDR:PORT\"`".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^.+:[0-9]+$" })
+    }
+}
+
+fn port_address(text: &str) -> Result<PortAddress, String> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err("port 0 is no port to listen on".to_owned()),
+        Ok(address) => Ok(PortAddress(address)),
+        Err(_) => Err(format!("{text:?} is no address with a port")),
+    }
+}
+
 /// `bgp.listen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
@@ -252,18 +280,8 @@ impl Read for Listen {
             return Some(Listen(None));
         }
         let help = "write \"off\", or for example \"0.0.0.0:179\" or \"[::]:179\"";
-        match text.parse::<SocketAddr>() {
-            Ok(address) if address.port() == 0 => {
-                reader.refuse(node, path, "port 0 is no port to listen on", help)
-            }
-            Ok(address) => Some(Listen(Some(address))),
-            Err(_) => reader.refuse(
-                node,
-                path,
-                format!("{text:?} is neither \"off\" nor an address with a port"),
-                help,
-            ),
-        }
+        let address = port_address(text).map_err(|message| reader.refuse::<Self>(node, path, message, help));
+        address.ok().map(|address| Listen(Some(address.0)))
     }
 
     fn describe() -> String {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 
 use super::addresses::{
-    AbsolutePath, HostAddress, HostName, InterfaceName, Listen, PeerAddress, PrefixNet, RouterId, VipAddress,
+    AbsolutePath, HostAddress, HostName, InterfaceName, Listen, PeerAddress, PortAddress, PrefixNet,
+    RouterId, VipAddress,
 };
 use super::diagnostic::At;
 use super::document::{Node, Value};
@@ -136,10 +137,11 @@ section! {
         host: WrittenHost, Live, "", "This host.";
         bgp: WrittenBgp, Live, "", "Our side of BGP, and the peers.";
         r#static: WrittenStatic, Live, "", "Routers with static routes to this host that follow BFD.";
+        responder: WrittenResponder, Live, "", "Answers for routers that track this host by probe.";
         check: BTreeMap<String, Leaf<WrittenCheck>>, Live, "", "Checks by name, for services to share.";
         service: BTreeMap<String, Leaf<WrittenService>>, Readvertise, "", "Services by name.";
     }
-    later { "ospf", "bfd", "responder", "hooks", "metrics", "nd", "log", "control" }
+    later { "ospf", "bfd", "hooks", "metrics", "nd", "log", "control" }
     instead {
         "services" => "write [service.NAME]",
         "checks" => "write [check.NAME], or checks = [\"NAME\"] in a service",
@@ -284,6 +286,15 @@ section! {
 }
 
 section! {
+    "HTTP/1.1 for routers that track this host by probe (IP SLA and the like): `GET /SERVICE` is answered with 200 while the service is offered, else with 503; `GET /` speaks for all services."
+    WrittenResponder "[responder]" {
+        listen: PortAddress, Live, "none", "`ADDR:PORT` to answer on. Anybody who reaches it may ask.";
+    }
+    later { "tls" }
+    instead { "port" => "write listen = \"0.0.0.0:PORT\"", "address" => "write listen = \"ADDRESS:PORT\"" }
+}
+
+section! {
     "A check, shared by all services that name it. `[[service.NAME.check]]` takes the same keys. Exactly one of `http`, `tcp` and `exec`."
     WrittenCheck "[check.NAME]" {
         http: WrittenHttp, Live, "", "Ask a web server. With `tls`, HTTPS.";
@@ -368,6 +379,8 @@ section! {
         peers: Vec<At<String>>, Readvertise, "all", "Names of the peers to tell.";
         r#static: Vec<At<String>>, Readvertise, "none",
             "Names of the static peers that follow the health of this service. A static peer follows one service.";
+        responder: PortAddress, Live, "none",
+            "`ADDR:PORT` that takes connections, and answers HTTP with 200, only while this service is offered: for routers that track a TCP port, or an address without a path.";
         on_error: OnErrorWord, Live, "\"hold\"",
             "When a check cannot be made (a missing file, no descriptor): `hold` the last health, or `fail`.";
         on_failure: OnFailureWord, Readvertise, "\"withdraw\"",
@@ -376,7 +389,7 @@ section! {
             "How long `anyvip drain` tells the attributes of `announce.draining` before it withdraws; `0s` withdraws at once.";
         announce: WrittenAnnounce, Readvertise, "", "How the VIPs are told.";
     }
-    later { "hooks", "start", "responder", "ospf", "bfd" }
+    later { "hooks", "start", "ospf", "bfd" }
     instead {
         "vip" => "write vips = [\"ADDRESS\"]", "address" => "write vips = [\"ADDRESS\"]", "peer" => "write peers = [\"NAME\"]",
         "http" => "write [[service.NAME.check]] with http = { … }", "tcp" => "write [[service.NAME.check]] with tcp = { … }",

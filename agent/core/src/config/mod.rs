@@ -51,6 +51,24 @@ pub struct Config {
     /// `[static.peer.NAME]`: routers that track a static route to this host by BFD.
     pub statics: BTreeMap<PeerName, StaticPeer>,
     pub services: BTreeMap<ServiceName, Service>,
+    #[serde(default)]
+    pub responder: Responder,
+}
+
+/// `[responder]` and the key `responder` of services: what answers routers that track this host by probe.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Responder {
+    /// Where HTTP is answered for all services.
+    pub listen: Option<SocketAddr>,
+    /// Where a port is open, and answers HTTP, only while its service is offered.
+    pub ports: BTreeMap<ServiceName, SocketAddr>,
+}
+
+impl Responder {
+    /// Whether nobody is answered.
+    pub fn is_none(&self) -> bool {
+        self.listen.is_none() && self.ports.is_empty()
+    }
 }
 
 /// `[host]`.

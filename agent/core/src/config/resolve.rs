@@ -21,7 +21,8 @@ use super::validate::validate;
 use super::values::Int;
 use super::words::{BfdAuthenticationWord, BfdWord, CheckWords};
 use super::{
-    Bfd, BfdAuthentication, Bgp, Check, Config, Host, OnError, OnFailure, ReturnPath, Service, StaticPeer,
+    Bfd, BfdAuthentication, Bgp, Check, Config, Host, OnError, OnFailure, Responder, ReturnPath, Service,
+    StaticPeer,
 };
 use crate::boundary::{CheckName, ServiceName};
 
@@ -130,15 +131,16 @@ impl Resolver<'_> {
             }
         }
         let statics = statics(written);
+        let responder = responder(written);
         let bgp = match &file.bgp {
-            // Static peers need none.
-            Leaf::Absent if !statics.is_empty() => Some(Bgp::none()),
+            // Static peers and probes need none.
+            Leaf::Absent if !statics.is_empty() || !responder.is_none() => Some(Bgp::none()),
             _ => self.bgp(bgp, &services),
         };
         let host = host(file.host.value().unwrap_or(&WrittenHost::default()));
         self.vips_elsewhere(written, &host, facts);
-        let no_bgp = statics.is_empty() && file.bgp.is_absent();
-        let complete = bgp.is_some() && !no_bgp && self.errors() == 0;
+        let nobody = statics.is_empty() && responder.is_none() && file.bgp.is_absent();
+        let complete = bgp.is_some() && !nobody && self.errors() == 0;
         let router_id = match &file.router_id {
             Leaf::Given(id) => Some(id.value.0),
             Leaf::Bad => None,
@@ -160,7 +162,7 @@ impl Resolver<'_> {
                 found
             }
         };
-        let config = Config { router_id: router_id?, host, bgp: bgp?, statics, services };
+        let config = Config { router_id: router_id?, host, bgp: bgp?, statics, services, responder };
         complete.then_some(config)
     }
 
@@ -219,6 +221,7 @@ impl Resolver<'_> {
             check,
             peers,
             r#static,
+            responder: _,
             on_error,
             on_failure,
             drain_time,
@@ -414,6 +417,18 @@ fn authentication(
     let key_id = key_id.value().map_or(1, |id| id.u8());
     // Validation has named one without the other.
     Some(BfdAuthentication { kind: kind.value()?.0, key_id, key_file: key_file.value()?.0.clone() })
+}
+
+fn responder(written: &Written) -> Responder {
+    let section = written.file.responder.value();
+    let services = written.file.service.value().into_iter().flatten();
+    let port = |(name, leaf): (&String, &Leaf<WrittenService>)| {
+        Some((ServiceName(name.clone()), leaf.value()?.responder.value()?.0))
+    };
+    Responder {
+        listen: section.and_then(|section| section.listen.value()).map(|address| address.0),
+        ports: services.filter_map(port).collect(),
+    }
 }
 
 /// The static peers whose address is known (validation has named the others).

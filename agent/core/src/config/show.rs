@@ -48,10 +48,16 @@ fn tree(config: &Config, words: Words) -> Table {
             peers.map(|(name, written)| (name.0.clone(), Value::Table(static_peer(written)))).collect();
         set(&mut file, "static", Table::from_iter([("peer".to_owned(), Value::Table(peers))]));
     }
+    if let Some(listen) = config.responder.listen {
+        let listen = Value::from(listen.to_string());
+        set(&mut file, "responder", Table::from_iter([("listen".to_owned(), listen)]));
+    }
     let mut shared = Table::new();
     let mut services = Table::new();
     for (name, written) in &config.services {
-        services.insert(name.0.clone(), Value::Table(service(written, words)));
+        let mut table = service(written, words);
+        set_some(&mut table, "responder", config.responder.ports.get(name).map(ToString::to_string));
+        services.insert(name.0.clone(), Value::Table(table));
         for check in written.checks.iter().filter(|check| is_shared(check)) {
             shared.insert(check.name.0.clone(), Value::Table(check_table(check, words)));
         }

@@ -232,6 +232,8 @@ address = "10.0.1.1"
 interface = "eth0" #?
 ttl = 3 #?
 bfd = { interval = "50ms", multiplier = 5, strict = true, min_ttl = 250, authentication = "keyed-sha1", key_id = 7, key_file = "/k" } #?
+[responder]
+listen = "0.0.0.0:8080"
 [static.peer.rtr]
 address = "10.0.2.1"
 interface = "eth1" #?
@@ -270,6 +272,7 @@ vips = ["2001:db8::53", "192.0.2.53/32"]
 checks = ["script", "port"]
 peers = ["tor.2"] #?
 static = ["rtr"] #?
+responder = "[::]:8053" #?
 on_error = "fail" #?
 on_failure = "depreference"
 drain_time = "5s" #?
@@ -454,6 +457,28 @@ fn a_service_may_be_told_to_no_bgp_peer_where_routers_follow_it_with_static_rout
     let dns = &config.services[&ServiceName::from("dns")];
     assert!(dns.peers.is_empty() && dns.statics.contains(&"rtr".into()));
     assert_eq!(config.services[&ServiceName::from("web")].peers.len(), 1);
+}
+
+#[test]
+fn routers_that_probe_may_be_all_that_there_are_and_each_port_gives_one_answer() {
+    let alone = "config_version = 1\n[responder]\nlisten = \"0.0.0.0:8080\"\n[service.dns]\nvips = [\"192.0.2.53\"]\n\
+                 checks = \"none\"\nresponder = \"[::]:8053\"\n";
+    let config = loaded(alone).config;
+    assert!(config.bgp.is_none());
+    assert_eq!(config.responder.listen, Some("0.0.0.0:8080".parse().unwrap()));
+    assert_eq!(config.responder.ports[&ServiceName::from("dns")], "[::]:8053".parse().unwrap());
+    assert_eq!(loaded(&show(&config)).config, config);
+
+    let nobody = "[service.dns]\nvips = [\"192.0.2.53\"]\npeers = []\nchecks = \"none\"\n";
+    loaded(&format!("{MINIMAL}{nobody}responder = \"0.0.0.0:8053\"\n"));
+    assert!(
+        refused(&alone.replace("[::]:8053", "0.0.0.0:8080")).contains("0.0.0.0:8080 is listened on already")
+    );
+    assert!(refused(&alone.replace("[::]:8053", "192.0.2.53:8053")).contains("192.0.2.53 is a VIP"));
+    assert!(refused(&alone.replace("[::]:8053", "8053")).contains("\"8053\" is no address with a port"));
+    assert!(refused(&alone.replace("[::]:8053", "[::]:0")).contains("port 0 is no port"));
+    let empty = alone.replace("listen = \"0.0.0.0:8080\"\n", "");
+    assert!(refused(&empty).contains("responder.listen: missing"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::words::{BfdWord, CheckWords};
 
 mod announce;
 mod bfd;
+mod responder;
 
 /// Everything that is wrong with what is written, whatever the host. What `read` found is not repeated.
 #[must_use]
@@ -19,6 +20,7 @@ pub fn validate(written: &Written) -> Vec<Diagnostic> {
     validator.bgp();
     validator.statics();
     validator.bfd_authentication();
+    validator.responder();
     validator.services();
     validator.vips();
     validator.prefixes();
@@ -56,7 +58,8 @@ impl<'a> Validator<'a> {
         let file = self.file;
         let Some(bgp) = file.bgp.given() else {
             let has_static = file.r#static.value().is_some_and(|section| !names(&section.peer).is_empty());
-            if file.bgp.is_absent() && !has_static {
+            let has_responder = !self.answered_ports().is_empty();
+            if file.bgp.is_absent() && !has_static && !has_responder {
                 let help = "write [bgp] with asn = …, and [bgp.peer.NAME] with address = \"…\" and asn = …";
                 self.push(self.error(&Place::default(), "bgp", "missing").help(help).absent());
             }
@@ -367,8 +370,10 @@ impl<'a> Validator<'a> {
     fn peers_of(&mut self, path: &str, service: &At<WrittenService>) {
         let Some(peers) = service.value.peers.given() else { return };
         let key = format!("{path}.peers");
-        // Routers with static routes may be all that there are.
-        let followed = service.value.r#static.value().is_some_and(|followers| !followers.is_empty());
+        // Routers with static routes, or routers that probe, may be all that there are.
+        let followed = service.value.r#static.value().is_some_and(|followers| !followers.is_empty())
+            || service.value.responder.value().is_some()
+            || self.file.responder.value().is_some_and(|section| section.listen.value().is_some());
         if peers.value.is_empty() && !followed {
             let help = "name at least one, or remove this key to tell all peers";
             self.push(self.error(&peers.place, key, "empty: nobody would be told").help(help));
@@ -454,6 +459,9 @@ impl<'a> Validator<'a> {
                     others.push((format!("{path}.next_hop"), hop.value.0, &hop.place, help));
                 }
             }
+        }
+        for (key, address, place) in self.answered_ports() {
+            others.push((key, address.ip(), place, help));
         }
         for (key, address, place, help) in others {
             if let Some(vip) = owners.get(&address) {

@@ -11,6 +11,7 @@ mod guard;
 mod health;
 mod next_hop;
 mod reload;
+mod responder;
 mod start;
 mod state;
 mod stop;

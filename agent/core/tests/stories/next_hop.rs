@@ -48,6 +48,29 @@ fn an_ipv6_vip_over_an_ipv4_session_takes_a_global_address_of_the_interface_towa
 }
 
 #[test]
+fn a_daemon_on_this_host_is_told_the_address_under_which_others_reach_it() {
+    let mut config = both();
+    config.bgp.peers.insert("tor1".into(), peer("127.0.0.1", &[Family::Ipv4, Family::Ipv6]));
+    // Lower ones: on the loopback, a VIP, and one beside the default route.
+    let mut view = kernel_view();
+    view.links.insert(ETH1, link("eth1"));
+    view.addresses.extend([
+        address(LO, "10.0.0.1/32"),
+        address(ETH0, "10.0.1.2/24"),
+        address(ETH1, "10.0.0.2/24"),
+    ]);
+    config.services.insert("other".into(), service(&["10.0.1.2"], vec![tcp_check("tcp")], &["tor1"]));
+    let mut world = settled(config, view);
+    assert_eq!(next_hop(&world, V4), NextHop::V4([10, 0, 1, 11].into()));
+    assert_eq!(next_hop(&world, V6), v6("2001:db8:1::11"));
+    world.view.addresses.retain(|a| a.interface != ETH0);
+    world.show();
+    world.run(secs(2));
+    assert_eq!(next_hop(&world, V4), NextHop::V4([10, 0, 0, 2].into()), "better than none");
+    assert_eq!(world.peer_reason(V6, "tor1"), Some(Reason::NoNextHop));
+}
+
+#[test]
 fn without_such_an_address_the_vip_is_withheld_from_this_peer_alone_with_a_reason() {
     let mut view = kernel_view();
     view.addresses.retain(|a| a.address != ip("2001:db8:1::11"));

@@ -11,6 +11,7 @@ use anyvip_bgp::{
     Action as BgpAction, ConnectionId, Endpoint, Event as BgpEvent, PeerConfig, PeerName, PeerState, Receive,
     SessionOptions, Speaker, SpeakerConfig, Transport,
 };
+use anyvip_core::boundary::Answers;
 use anyvip_core::config::*;
 use anyvip_core::kernel::*;
 use anyvip_core::state::{StoredState, StoredStateRead};
@@ -120,6 +121,7 @@ pub fn config() -> Config {
             bfd: BTreeMap::new(),
         },
         statics: BTreeMap::new(),
+        responder: Default::default(),
         services: [("web".into(), service(&["192.0.2.80"], vec![tcp_check("tcp")], &["tor1"]))].into(),
     }
 }
@@ -206,6 +208,7 @@ pub struct Router {
 /// The host's address on the link to a router.
 fn host_towards(router: IpAddr) -> &'static str {
     match router {
+        IpAddr::V4(address) if address.is_loopback() => "127.0.0.1",
         IpAddr::V4(_) => "10.0.1.11",
         IpAddr::V6(address) if address.is_unicast_link_local() => "fe80::11",
         IpAddr::V6(_) => "2001:db8:1::11",
@@ -271,6 +274,8 @@ pub struct World {
     pub links: Vec<anyvip_nd::Action>,
     /// Where the agent listens.
     pub listening: Option<SocketAddr>,
+    /// What routers that ask were told, in this order.
+    pub answers: Vec<Answers>,
     /// Connections that somebody opened to the agent: whether what it writes is taken.
     pub strangers: BTreeMap<ConnectionId, bool>,
     /// Permille of arrivals that come twice.
@@ -346,6 +351,7 @@ impl World {
             bfd: (BTreeMap::new(), None),
             links: Vec::new(),
             listening: None,
+            answers: Vec::new(),
             strangers: BTreeMap::new(),
             twice: 0,
             looks_at: None,
@@ -565,6 +571,7 @@ impl World {
             Action::WatchRoutes { .. } => {}
             Action::Nd(action) => self.links.push(action),
             Action::Listen { address } => self.listening = address,
+            Action::Respond(answers) => self.answers.push(answers),
             Action::Reply { request, reply } => {
                 assert!(self.replies.insert(request, reply).is_none(), "two replies to one request");
             }

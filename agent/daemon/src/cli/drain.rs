@@ -18,6 +18,8 @@ use crate::state;
 
 /// How long `--wait` waits for peers to take their withdrawal.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one that finds no agent waits for others that write down the same at this moment.
+const TURN: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 pub(super) struct DrainArguments {
@@ -193,7 +195,17 @@ async fn order(client: &Client, path: &str, selection: &Selection) -> Ended {
 
 /// Changes the state file, so that the next start finds it. `drain` carries the reason; `None` puts back.
 async fn without_daemon(global: &Global, which: &Which, drain: Option<&Option<String>>) -> Ended {
-    let _alone = Alone::ensure(&global.state_dir).map_err(|complaint| match complaint.exit {
+    let until = Instant::now() + TURN;
+    let alone = loop {
+        match Alone::ensure(&global.state_dir) {
+            // Another drain or undrain, most likely: it has soon done.
+            Err(complaint) if complaint.exit == Exit::Conflict && Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            decided => break decided,
+        }
+    };
+    let _alone = alone.map_err(|complaint| match complaint.exit {
         Exit::Conflict => complaint.remedy(format!(
             "an agent runs, but does not answer on {}; see --socket",
             global.socket.display()
@@ -263,6 +275,7 @@ mod tests {
             for_ms: 1,
             drain: Some(drain(peers)),
             checks: Vec::new(),
+            responder: None,
             vips: Vec::new(),
         };
         let status = Status {

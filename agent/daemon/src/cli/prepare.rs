@@ -43,6 +43,7 @@ fn without_sessions(config: &mut Config) {
     }
     config.bgp.listen = None;
     config.bgp.bfd.clear();
+    config.responder = Default::default();
     config.host.stop_removes_vip = false;
     config.host.stop_time = Duration::ZERO;
     for service in config.services.values_mut() {

@@ -94,6 +94,12 @@ pub fn action(action: &Action) -> String {
         }
         Action::Listen { address: Some(address) } => format!("listen on {address}"),
         Action::Listen { address: None } => "listen no longer".to_owned(),
+        Action::Respond(answers) => {
+            let say = |(name, answer): (&anyvip_core::ServiceName, &anyvip_core::boundary::Answer)| {
+                format!("{name} {}", if answer.reason.is_none() { "200" } else { "503" })
+            };
+            format!("answer probes: {}", answers.services.iter().map(say).collect::<Vec<_>>().join(", "))
+        }
         Action::Reply { request, reply } => {
             let word = if reply.done { "done" } else { "refused" };
             format!("answer request {}: {word}: {}", request.0, one_line(&reply.text))

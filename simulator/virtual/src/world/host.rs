@@ -428,6 +428,8 @@ impl World {
                     process.listens = address;
                 }
             }
+            // No router of this world tracks by probe.
+            Action::Respond(_) => {}
             Action::Reply { request, reply } => self.answered(node, number, request, reply),
             Action::Record(fact) => self.note(node, NoteKind::Fact, || format!("{fact:?}")),
             // No operator of this world asks for that.

@@ -89,6 +89,7 @@ fn mixed() -> Status {
             waiting_for: Vec::new(),
         }),
         checks,
+        responder: None,
         vips,
     };
     let pass = LastResult { result: ProbeResult::Pass, latency_us: 310, detail: "200 OK".to_owned() };
