@@ -238,3 +238,49 @@ fn every_configuration_in_the_documents_is_valid() {
     }
     assert!(seen > 0, "the documents show a configuration");
 }
+
+fn sweep(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_anyvip-sim-under-test"));
+    command.args(["sweep", "--jobs", "2", "--time", "2m"]).args(args).output().expect("run anyvip-sim")
+}
+
+#[test]
+fn a_sweep_that_finds_something_names_seed_invariant_last_events_smallest_plan_and_how_to_see_it_again() {
+    let well = sweep(&["--first", "1", "--seeds", "2"]);
+    assert_eq!(well.status.code(), Some(0), "{}", text(&well.stdout));
+
+    let found = sweep(&["--first", "1", "--seeds", "50", "--hosts", "3", "--broken", "passes-all"]);
+    let said = text(&found.stdout);
+    assert_eq!(found.status.code(), Some(1), "{said}");
+    let again = said.lines().last().unwrap_or_default();
+    let seed = again.split_whitespace().skip_while(|word| *word != "--replay").nth(1).expect(&said);
+    assert!(said.contains(&format!("seed {seed} failed: ")), "{said}");
+    for part in ["the last events before that:", "the smallest plan that still fails", "--hosts 3", "--broken passes-all"] {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+
+    // What it says to run does what it says.
+    let scratch = Scratch::new();
+    let trace = scratch.path().join("trace");
+    let trace = trace.to_str().unwrap();
+    let words = again.split_once("anyvip-sim sweep ").expect(&said).1.replace("FILE", trace);
+    let again = Command::new(env!("CARGO_BIN_EXE_anyvip-sim-under-test"))
+        .arg("sweep")
+        .args(words.split_whitespace())
+        .output()
+        .expect("run anyvip-sim");
+    assert_eq!(again.status.code(), Some(1), "{}", text(&again.stdout));
+    assert!(text(&again.stdout).contains("failed: "), "{}", text(&again.stdout));
+    assert!(fs::read_to_string(trace).unwrap().lines().count() > 100, "every event is in the trace");
+}
+
+#[test]
+fn a_machine_that_panics_in_a_sweep_names_its_seed() {
+    let output = sweep(&["--first", "1", "--seeds", "50", "--hosts", "3", "--broken", "panics"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("broken on purpose"), "{said}");
+    let named = said.lines().find(|line| line.contains(" panicked; to see all of it: ")).expect(&said);
+    let seed = named.split_whitespace().skip_while(|word| *word != "seed").nth(1).unwrap();
+    assert!(named.contains(&format!("--replay {seed} --hosts 3 --time 120s --broken panics")), "{named}");
+}

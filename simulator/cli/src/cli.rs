@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyvip_virtual::world::Sabotage;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::hash;
@@ -190,6 +192,14 @@ pub(crate) struct Sweep {
     /// Leave the plan of a failing seed as it is; do not make it small.
     #[arg(long)]
     pub(crate) whole: bool,
+    /// Break what surrounds the agent of the first host, to see that it is found and what is said then.
+    #[arg(long, value_name = "HOW", value_parser = broken())]
+    pub(crate) broken: Option<Sabotage>,
+}
+
+fn broken() -> impl TypedValueParser<Value = Sabotage> {
+    let names = PossibleValuesParser::new(Sabotage::ALL.map(Sabotage::name));
+    names.try_map(|name| Sabotage::ALL.into_iter().find(|how| how.name() == name).ok_or("no such way"))
 }
 
 #[derive(Args, Debug)]

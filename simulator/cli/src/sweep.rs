@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyvip_virtual::sweep::{Bounds, Case, Minimiser, Outcome, run};
-use anyvip_virtual::world::Tracing;
+use anyvip_virtual::world::{Sabotage, Tracing};
 
 use crate::cli;
 
@@ -32,11 +32,11 @@ thread_local! {
 
 /// 0: every invariant held; 1: one did not; 2: not run.
 pub(crate) fn main(arguments: &cli::Sweep) -> ExitCode {
-    let bounds = Bounds { hosts: arguments.hosts, time: arguments.time };
-    panics_name_the_seed(bounds);
+    let lot = Lot { bounds: Bounds { hosts: arguments.hosts, time: arguments.time }, broken: arguments.broken };
+    panics_name_the_seed(lot);
     let done = match arguments.replay {
-        Some(seed) => replay(arguments, seed, &bounds),
-        None => sweep(arguments, &bounds),
+        Some(seed) => replay(arguments, seed, lot),
+        None => sweep(arguments, lot),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -45,6 +45,27 @@ pub(crate) fn main(arguments: &cli::Sweep) -> ExitCode {
             eprintln!("anyvip-sim: {error}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// What is played, but for the seed.
+#[derive(Clone, Copy, Debug)]
+struct Lot {
+    bounds: Bounds,
+    broken: Option<Sabotage>,
+}
+
+impl Lot {
+    fn draw(self, seed: u64) -> Case {
+        Case { broken: self.broken, ..Case::draw(seed, &self.bounds) }
+    }
+
+    /// The command that shows all of a seed.
+    fn see_again(self, seed: u64) -> String {
+        let hosts = self.bounds.hosts.map(|hosts| format!(" --hosts {hosts}")).unwrap_or_default();
+        let broken = self.broken.map(|how| format!(" --broken {}", how.name())).unwrap_or_default();
+        let time = self.bounds.time.as_secs();
+        format!("to see all of it: anyvip-sim sweep --replay {seed}{hosts} --time {time}s{broken} --trace FILE")
     }
 }
 
@@ -60,7 +81,7 @@ struct Shared {
     failed: Mutex<Option<u64>>,
 }
 
-fn sweep(arguments: &cli::Sweep, bounds: &Bounds) -> Result<bool, String> {
+fn sweep(arguments: &cli::Sweep, lot: Lot) -> Result<bool, String> {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let jobs = arguments.jobs.unwrap_or(cores).clamp(1, 1024);
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
@@ -78,33 +99,35 @@ fn sweep(arguments: &cli::Sweep, bounds: &Bounds) -> Result<bool, String> {
     say(&format!(
         "seeds {first} to {}, {} hosts, {} s of faults each, {jobs} at once",
         first.saturating_add(arguments.seeds.saturating_sub(1)),
-        bounds.hosts.map_or("1 to 24".to_owned(), |hosts| hosts.to_string()),
-        bounds.time.as_secs()
+        lot.bounds.hosts.map_or("1 to 24".to_owned(), |hosts| hosts.to_string()),
+        lot.bounds.time.as_secs()
     ));
     let begin = Instant::now();
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(|| work(&shared, bounds))).collect();
+    let panicked = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(|| work(&shared, lot))).collect();
         watch(&shared, begin, || workers.iter().all(|worker| worker.is_finished()));
-        // A machine that panicked is a failure that has told its seed already.
-        let panicked = workers.into_iter().any(|worker| worker.join().is_err());
-        if panicked { Err("a machine panicked; its seed is above".to_owned()) } else { Ok(()) }
-    })?;
+        workers.into_iter().any(|worker| worker.join().is_err())
+    });
     say(&summary(&shared, begin));
+    if panicked {
+        // It has told its seed already, and would panic again.
+        return Ok(false);
+    }
     let failed = shared.failed.into_inner().unwrap_or(None);
     let Some(seed) = failed else { return Ok(true) };
-    show(arguments, seed, bounds);
+    show(arguments, seed, lot);
     Ok(false)
 }
 
 /// One thread: takes seeds until none is left or one has failed.
-fn work(shared: &Shared, bounds: &Bounds) {
+fn work(shared: &Shared, lot: Lot) {
     while !shared.stop.load(Ordering::Relaxed) {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         if number >= shared.count {
             return;
         }
         let seed = shared.first.wrapping_add(number);
-        let outcome = play(&Case::draw(seed, bounds), Tracing::Off);
+        let outcome = play(&lot.draw(seed), Tracing::Off);
         shared.done.fetch_add(1, Ordering::Relaxed);
         shared.events.fetch_add(outcome.events, Ordering::Relaxed);
         shared.virtual_seconds.fetch_add(outcome.time.as_secs(), Ordering::Relaxed);
@@ -119,12 +142,12 @@ fn work(shared: &Shared, bounds: &Bounds) {
 
 /// A machine or the lab itself may panic, which ends the whole process where panics abort: the seed must not be lost. A hook
 /// speaks before that.
-fn panics_name_the_seed(bounds: Bounds) {
+fn panics_name_the_seed(lot: Lot) {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         usual(panic);
         if let Some(seed) = PLAYED.get() {
-            eprintln!("anyvip-sim: seed {seed} panicked; {}", see_again(seed, &bounds));
+            eprintln!("anyvip-sim: seed {seed} panicked; {}", lot.see_again(seed));
         }
     }));
 }
@@ -135,13 +158,6 @@ fn play(case: &Case, tracing: Tracing) -> Outcome {
     let outcome = run(case, tracing, |_| {});
     PLAYED.set(None);
     outcome
-}
-
-/// The command that shows all of a seed.
-fn see_again(seed: u64, bounds: &Bounds) -> String {
-    let hosts = bounds.hosts.map(|hosts| format!(" --hosts {hosts}")).unwrap_or_default();
-    let time = bounds.time.as_secs();
-    format!("to see all of it: anyvip-sim sweep --replay {seed}{hosts} --time {time}s --trace FILE")
 }
 
 /// Shows how far it is until all is done.
@@ -185,8 +201,8 @@ fn summary(shared: &Shared, begin: Instant) -> String {
 }
 
 /// A seed that failed: what, the last events, the smallest plan, and how to see it again.
-fn show(arguments: &cli::Sweep, seed: u64, bounds: &Bounds) {
-    let case = Case::draw(seed, bounds);
+fn show(arguments: &cli::Sweep, seed: u64, lot: Lot) {
+    let case = lot.draw(seed);
     let outcome = play(&case, Tracing::Text(LAST_EVENTS));
     let Some(violation) = outcome.violation.as_ref() else { return };
     say(&format!("\nseed {seed} failed: {violation}"));
@@ -210,7 +226,7 @@ fn show(arguments: &cli::Sweep, seed: u64, bounds: &Bounds) {
             say(&format!("  then {violation}"));
         }
     }
-    say(&format!("\n{}", see_again(seed, bounds)));
+    say(&format!("\n{}", lot.see_again(seed)));
 }
 
 fn tell_pending(outcome: &Outcome) {
@@ -221,8 +237,8 @@ fn tell_pending(outcome: &Outcome) {
 }
 
 /// One seed again; with a trace file, every event of it.
-fn replay(arguments: &cli::Sweep, seed: u64, bounds: &Bounds) -> Result<bool, String> {
-    let case = Case::draw(seed, bounds);
+fn replay(arguments: &cli::Sweep, seed: u64, lot: Lot) -> Result<bool, String> {
+    let case = lot.draw(seed);
     say(&format!("seed {seed}: {}", case.swarm.summary()));
     case.strikes.iter().for_each(|strike| say(&format!("  {strike}")));
     let begin = Instant::now();

@@ -14,7 +14,7 @@ use anyvip_machine::{Seed, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::checker::{Invariant, Violation, Watch};
-use crate::world::{Options, Planned, TraceHash, Tracing, World};
+use crate::world::{Options, Planned, Sabotage, TraceHash, Tracing, World};
 
 mod minimise;
 mod strike;
@@ -59,6 +59,8 @@ pub struct Case {
     pub strikes: Vec<Strike>,
     /// When everything is healed.
     pub heal_at: Time,
+    /// How the driver of the first host is broken, to see what is said then.
+    pub broken: Option<Sabotage>,
 }
 
 impl Case {
@@ -68,7 +70,7 @@ impl Case {
         let swarm = Swarm::draw(&root, bounds);
         let heal_at = Time::ZERO + bounds.time;
         let strikes = strikes(&root, &swarm, heal_at);
-        Case { seed, swarm, strikes, heal_at }
+        Case { seed, swarm, strikes, heal_at, broken: None }
     }
 }
 
@@ -105,6 +107,11 @@ impl Outcome {
 /// Runs a case to its first violation or its end. `each` sees the world after every look and may stop the run.
 pub fn run(case: &Case, tracing: Tracing, mut each: impl FnMut(&World)) -> Outcome {
     let mut world = case.swarm.build(case.seed, Options { tracing, notes: false });
+    if case.broken.is_some()
+        && let Some((first, _)) = world.hosts().next()
+    {
+        world.sabotage(first, case.broken);
+    }
     run_world(case, &mut world, &mut each)
 }
 

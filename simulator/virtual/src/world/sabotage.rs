@@ -1,5 +1,5 @@
-//! Drivers that are broken on purpose, so that tests can show that the checker finds what it is there to find. Only tests
-//! set this; an agent that ships has no such switch.
+//! Drivers that are broken on purpose, so that tests can show that the checker finds what it is there to find, and people see
+//! what a sweep says then. An agent that ships has no such switch.
 
 use anyvip_bfd::{Cause, Fact};
 use anyvip_core::boundary::Command;
@@ -33,9 +33,45 @@ pub enum Sabotage {
     MistakesAdminDown,
     /// Wants every BFD session Up, whatever the agent wants.
     WantsBfdUp,
+    /// Panics at the first drain.
+    Panics,
 }
 
 impl Sabotage {
+    /// All of them.
+    pub const ALL: [Sabotage; 12] = [
+        Sabotage::StaleViews,
+        Sabotage::PassesAll,
+        Sabotage::FailsAll,
+        Sabotage::DropsWithdrawals,
+        Sabotage::NoGuard,
+        Sabotage::ForgetsDrains,
+        Sabotage::FrozenDeadlines,
+        Sabotage::Leaks,
+        Sabotage::HidesBfdFailures,
+        Sabotage::MistakesAdminDown,
+        Sabotage::WantsBfdUp,
+        Sabotage::Panics,
+    ];
+
+    /// As on a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Sabotage::StaleViews => "stale-views",
+            Sabotage::PassesAll => "passes-all",
+            Sabotage::FailsAll => "fails-all",
+            Sabotage::DropsWithdrawals => "drops-withdrawals",
+            Sabotage::NoGuard => "no-guard",
+            Sabotage::ForgetsDrains => "forgets-drains",
+            Sabotage::FrozenDeadlines => "frozen-deadlines",
+            Sabotage::Leaks => "leaks",
+            Sabotage::HidesBfdFailures => "hides-bfd-failures",
+            Sabotage::MistakesAdminDown => "mistakes-admin-down",
+            Sabotage::WantsBfdUp => "wants-bfd-up",
+            Sabotage::Panics => "panics",
+        }
+    }
+
     /// What the agent gets to see instead of the event; `None`: nothing.
     pub(super) fn bend(self, mut event: Event, seen_before: bool) -> Option<Event> {
         match (&mut event, self) {
@@ -60,6 +96,9 @@ impl Sabotage {
                 if let Command::Drain { service, .. } = command {
                     *command = Command::Undrain { service: service.take() };
                 }
+            }
+            (Event::Operator { command: Command::Drain { .. }, .. }, Sabotage::Panics) => {
+                std::panic::panic_any("broken on purpose".to_owned());
             }
             _ => {}
         }
