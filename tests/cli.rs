@@ -255,7 +255,12 @@ fn a_sweep_that_finds_something_names_seed_invariant_last_events_smallest_plan_a
     let again = said.lines().last().unwrap_or_default();
     let seed = again.split_whitespace().skip_while(|word| *word != "--replay").nth(1).expect(&said);
     assert!(said.contains(&format!("seed {seed} failed: ")), "{said}");
-    for part in ["the last events before that:", "the smallest plan that still fails", "--hosts 3", "--broken passes-all"] {
+    for part in [
+        "the last events before that:",
+        "the smallest plan that still fails",
+        "--hosts 3",
+        "--broken passes-all",
+    ] {
         assert!(said.contains(part), "{part:?} is not in:\n{said}");
     }
 

@@ -5,6 +5,7 @@ use anyvip_tests::{Bird, Fabric, Frr, LONG, VIP4, VIP6, binaries, wait_until};
 use crate::router::{Manner, Router};
 
 const AGENT: &str = r#"config_version = 1
+router_id = "10.1.1.200"
 [bgp]
 asn = 65001
 peer.local = { address = "127.0.0.1", asn = 65001 }
@@ -26,7 +27,7 @@ protocol bgp anyvip {
   ipv4 { import all; export none; };
   ipv6 { import all; export none; };
 }
-protocol bgp router {
+protocol bgp upstream {
   local 10.1.1.2 as 65001; neighbor 10.1.1.1 as 65000;
   connect delay time 1; connect retry time 1; error wait time 1, 2;
   ipv4 { import none; export where source = RTS_BGP; next hop self; };
@@ -34,7 +35,8 @@ protocol bgp router {
 }
 "#;
 
-/// FRR refuses its own addresses as next hops, so those that it takes from 127.0.0.1 become the router's and then, towards the router, its own.
+/// FRR refuses its own addresses as next hops, and does not tell a router a route that leads to that router: what it takes from
+/// 127.0.0.1 gets any other address of the link, and its own when it is told on.
 const FRR: &str = r"frr defaults datacenter
 hostname host
 service integrated-vtysh-config
@@ -53,19 +55,23 @@ router bgp 65001
   neighbor 127.0.0.1 activate
   neighbor 127.0.0.1 route-map LOCAL in
   neighbor 10.1.1.1 activate
-  neighbor 10.1.1.1 next-hop-self force
+  neighbor 10.1.1.1 route-map ROUTER out
  exit-address-family
  address-family ipv6 unicast
   neighbor HOSTS activate
   neighbor 127.0.0.1 activate
   neighbor 127.0.0.1 route-map LOCAL in
   neighbor 10.1.1.1 activate
-  neighbor 10.1.1.1 next-hop-self force
+  neighbor 10.1.1.1 route-map ROUTER out
  exit-address-family
 exit
 route-map LOCAL permit 10
- set ip next-hop 10.1.1.1
- set ipv6 next-hop global fd00:1:1::1
+ set ip next-hop 10.1.1.254
+ set ipv6 next-hop global fd00:1:1::fe
+exit
+route-map ROUTER permit 10
+ set ip next-hop 10.1.1.2
+ set ipv6 next-hop global fd00:1:1::2
 exit
 end
 ";
@@ -86,24 +92,25 @@ fn story<Upstream: Router, Local>(start: impl Fn(&Fabric) -> Local, log: impl Fn
     let local = start(&fabric);
     let mut service = fabric.service(1);
     let agent = fabric.agent_with(1, AGENT);
-    let wait = |four: &[&str], six: &[&str]| {
+    // Routers name an IPv6 next hop by its link-local address where they are told both.
+    let wait = |four: &[&str], six: usize| {
         wait_until(LONG, || {
             let seen = (router.next_hops(&fabric, VIP4), router.next_hops(&fabric, VIP6));
-            match seen.0 == four && seen.1 == six {
+            match seen.0 == four && seen.1.len() == six {
                 true => Ok(()),
                 false => Err(format!("the router has {seen:?}\n{}\n{}", agent.status(), log(&local))),
             }
         });
     };
-    wait(&["10.1.1.2"], &["fd00:1:1::2"]);
+    wait(&["10.1.1.2"], 1);
     for address in [VIP4, VIP6] {
         assert_eq!(fabric.answer(&fabric.client, address).as_deref(), Some("h1"), "{address} answers");
     }
     service.process.kill();
-    wait(&[], &[]);
+    wait(&[], 0);
     drop(service);
     let _service = fabric.service(1);
-    wait(&["10.1.1.2"], &["fd00:1:1::2"]);
+    wait(&["10.1.1.2"], 1);
     agent.run("drain", &["web"]);
-    wait(&[], &[]);
+    wait(&[], 0);
 }

@@ -32,7 +32,8 @@ thread_local! {
 
 /// 0: every invariant held; 1: one did not; 2: not run.
 pub(crate) fn main(arguments: &cli::Sweep) -> ExitCode {
-    let lot = Lot { bounds: Bounds { hosts: arguments.hosts, time: arguments.time }, broken: arguments.broken };
+    let lot =
+        Lot { bounds: Bounds { hosts: arguments.hosts, time: arguments.time }, broken: arguments.broken };
     panics_name_the_seed(lot);
     let done = match arguments.replay {
         Some(seed) => replay(arguments, seed, lot),
@@ -65,7 +66,9 @@ impl Lot {
         let hosts = self.bounds.hosts.map(|hosts| format!(" --hosts {hosts}")).unwrap_or_default();
         let broken = self.broken.map(|how| format!(" --broken {}", how.name())).unwrap_or_default();
         let time = self.bounds.time.as_secs();
-        format!("to see all of it: anyvip-sim sweep --replay {seed}{hosts} --time {time}s{broken} --trace FILE")
+        format!(
+            "to see all of it: anyvip-sim sweep --replay {seed}{hosts} --time {time}s{broken} --trace FILE"
+        )
     }
 }
 
@@ -106,7 +109,8 @@ fn sweep(arguments: &cli::Sweep, lot: Lot) -> Result<bool, String> {
     let panicked = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(|| work(&shared, lot))).collect();
         watch(&shared, begin, || workers.iter().all(|worker| worker.is_finished()));
-        workers.into_iter().any(|worker| worker.join().is_err())
+        // All of them are joined: the scope itself panics for one that was not.
+        workers.into_iter().filter_map(|worker| worker.join().err()).count() > 0
     });
     say(&summary(&shared, begin));
     if panicked {

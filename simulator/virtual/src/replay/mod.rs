@@ -7,7 +7,7 @@ use anyvip_machine::Time;
 
 #[cfg(test)]
 mod tests;
-mod words;
+pub(crate) mod words;
 
 pub use anyvip_core::utc;
 pub use words::{action, event};

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyvip_bgp::wire::{Codec, Family, Framer, Message};
 use anyvip_bgp::{Action as BgpAction, ConnectionId, Event as BgpEvent};
 use anyvip_core::boundary::{
-    Action, Command, Event, Fact, KernelRequest, ProbeResult, Reason, ServiceName, Target,
+    Action, Answer, Command, Event, Fact, KernelRequest, ProbeResult, Reason, ServiceName, Target,
 };
 use anyvip_core::kernel::KernelView;
 use anyvip_machine::Failure;
@@ -95,7 +95,7 @@ pub fn action(action: &Action) -> String {
         Action::Listen { address: Some(address) } => format!("listen on {address}"),
         Action::Listen { address: None } => "listen no longer".to_owned(),
         Action::Respond(answers) => {
-            let say = |(name, answer): (&anyvip_core::ServiceName, &anyvip_core::boundary::Answer)| {
+            let say = |(name, answer): (&ServiceName, &Answer)| {
                 format!("{name} {}", if answer.reason.is_none() { "200" } else { "503" })
             };
             format!("answer probes: {}", answers.services.iter().map(say).collect::<Vec<_>>().join(", "))
@@ -191,7 +191,7 @@ fn connection(connection: &ConnectionId) -> String {
     }
 }
 
-fn bgp_event(event: &BgpEvent) -> String {
+pub(crate) fn bgp_event(event: &BgpEvent) -> String {
     match event {
         BgpEvent::Connected { connection: id, local, remote } => {
             format!("{} stands: {local} to {remote}", connection(id))
@@ -211,7 +211,7 @@ fn bgp_event(event: &BgpEvent) -> String {
     }
 }
 
-fn bgp_action(action: &BgpAction) -> String {
+pub(crate) fn bgp_action(action: &BgpAction) -> String {
     match action {
         BgpAction::Connect { connection: id, peer, remote, .. } => {
             format!("connect to {peer} at {} port {} as {}", remote.address, remote.port, connection(id))

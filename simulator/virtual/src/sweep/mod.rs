@@ -107,9 +107,8 @@ impl Outcome {
 /// Runs a case to its first violation or its end. `each` sees the world after every look and may stop the run.
 pub fn run(case: &Case, tracing: Tracing, mut each: impl FnMut(&World)) -> Outcome {
     let mut world = case.swarm.build(case.seed, Options { tracing, notes: false });
-    if case.broken.is_some()
-        && let Some((first, _)) = world.hosts().next()
-    {
+    let first = world.hosts().next().map(|(node, _)| node);
+    if let Some(first) = first {
         world.sabotage(first, case.broken);
     }
     run_world(case, &mut world, &mut each)

@@ -20,6 +20,7 @@ use super::network::{Leg, PortId};
 use super::process::{Letter, Pace};
 use super::queue::What;
 use super::sabotage::Sabotage;
+use super::trace::plain;
 use super::{Node, NodeId, NoteKind, World};
 use crate::router::{Hop, MULTIPATH_LIMIT};
 
@@ -264,9 +265,9 @@ impl World {
         let mut events = VecDeque::from([event]);
         let mut facts = Vec::new();
         while let Some(event) = events.pop_front() {
-            self.trace.begin(now, node, &event);
+            self.trace.begin(now, node, &event, plain);
             let actions = side.table.handle(Time::ZERO + now.since(side.began), event);
-            self.trace.end(&actions);
+            self.trace.end(&actions, plain);
             self.events += 1;
             for action in actions {
                 match action {

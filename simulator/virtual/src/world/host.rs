@@ -22,6 +22,7 @@ use super::queue::What;
 use super::sabotage::Sabotage;
 use super::service::{Answer, Service};
 use super::{Breach, BreachKind, Node, NodeId, NoteKind, World};
+use crate::replay::words;
 
 /// Wall clock when the world begins, ms since 1970.
 const WALL_CLOCK: u64 = 1_800_000_000_000;
@@ -356,9 +357,9 @@ impl World {
             agent.speaker().peers().filter(|peer| peer.state == anyvip_bgp::PeerState::Established).count()
         };
         let before = harmless.then(|| stand(&process.agent));
-        self.trace.begin(self.now, node, &event);
+        self.trace.begin(self.now, node, &event, words::event);
         let actions = process.agent.handle(local, event);
-        self.trace.end(&actions);
+        self.trace.end(&actions, words::action);
         if before.is_some_and(|before| stand(&process.agent) < before) {
             self.breaches.push(Breach {
                 at: self.now,

@@ -324,8 +324,8 @@ impl World {
     fn planned_comes(&mut self, at: u32) {
         let Some(planned) = self.plan.get_mut(at as usize).and_then(Option::take) else { return };
         self.planned -= 1;
-        self.trace.begin(self.now, NodeId(u32::MAX), &planned);
-        self.trace.end::<()>(&[]);
+        self.trace.begin(self.now, NodeId(u32::MAX), &planned, trace::plain);
+        self.trace.end::<()>(&[], trace::plain);
         match planned {
             Planned::Fault(fault) => self.strike(fault),
             Planned::Operation { host, operation } => self.operate(host, operation),

@@ -10,7 +10,9 @@ use ipnet::IpNet;
 
 use super::bfd::RouterBfd;
 use super::process::{Letter, Task};
+use super::trace::plain;
 use super::{Node, NodeId, NoteKind, World};
+use crate::replay::words;
 use crate::router::{Action, Event, Fib, Hashing, Hop, Install, Router, RouterConfig};
 
 /// BGP's port.
@@ -195,9 +197,9 @@ impl World {
         let Some(Node::Router(router)) = self.nodes.get_mut(node.0 as usize) else { return };
         let Some(process) = router.process.as_mut() else { return };
         let number = process.task.number;
-        self.trace.begin(self.now, node, &event);
+        self.trace.begin(self.now, node, &event, event_in_words);
         let actions = process.machine.handle(self.now, event);
-        self.trace.end(&actions);
+        self.trace.end(&actions, action_in_words);
         self.events += 1;
         self.turn.touch(node);
         for action in actions {
@@ -268,5 +270,19 @@ impl World {
             }
             Node::Client(_) | Node::Bridge(_) => None,
         }
+    }
+}
+
+fn event_in_words(event: &Event) -> String {
+    match event {
+        Event::Bgp(event) => words::bgp_event(event),
+        other => plain(other),
+    }
+}
+
+fn action_in_words(action: &Action) -> String {
+    match action {
+        Action::Bgp(action) => words::bgp_action(action),
+        other => plain(other),
     }
 }

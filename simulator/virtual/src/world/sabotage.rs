@@ -73,6 +73,7 @@ impl Sabotage {
     }
 
     /// What the agent gets to see instead of the event; `None`: nothing.
+    #[allow(clippy::panic, reason = "one of the ways to be broken")]
     pub(super) fn bend(self, mut event: Event, seen_before: bool) -> Option<Event> {
         match (&mut event, self) {
             (Event::KernelView(_), Sabotage::StaleViews) if seen_before => return None,
@@ -98,7 +99,7 @@ impl Sabotage {
                 }
             }
             (Event::Operator { command: Command::Drain { .. }, .. }, Sabotage::Panics) => {
-                std::panic::panic_any("broken on purpose".to_owned());
+                panic!("broken on purpose");
             }
             _ => {}
         }

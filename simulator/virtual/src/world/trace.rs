@@ -46,6 +46,11 @@ pub(super) struct Trace {
     texts: VecDeque<(Time, NodeId, String)>,
 }
 
+/// In words, where there are no better ones.
+pub(super) fn plain<T: fmt::Debug>(what: &T) -> String {
+    format!("{what:?}")
+}
+
 /// Hashed in pieces of this size.
 const PIECE: usize = 64 * 1024;
 
@@ -55,7 +60,7 @@ impl Trace {
     }
 
     /// A node takes an event.
-    pub(super) fn begin<E: Serialize + fmt::Debug>(&mut self, at: Time, node: NodeId, event: &E) {
+    pub(super) fn begin<E: Serialize>(&mut self, at: Time, node: NodeId, event: &E, words: fn(&E) -> String) {
         if self.tracing == Tracing::Off {
             return;
         }
@@ -65,19 +70,19 @@ impl Trace {
             if self.texts.len() >= most {
                 self.texts.pop_front();
             }
-            self.texts.push_back((at, node, format!("{event:?}")));
+            self.texts.push_back((at, node, words(event)));
         }
     }
 
     /// What it says to that.
-    pub(super) fn end<A: Serialize + fmt::Debug>(&mut self, actions: &[A]) {
+    pub(super) fn end<A: Serialize>(&mut self, actions: &[A], words: fn(&A) -> String) {
         if self.tracing == Tracing::Off {
             return;
         }
         self.write(&actions);
         if let (Tracing::Text(_), Some((_, _, text))) = (self.tracing, self.texts.back_mut()) {
             for action in actions {
-                let _ = write!(text, "\n        → {action:?}");
+                let _ = write!(text, "\n        → {}", words(action));
             }
         }
         if self.buffer.len() >= PIECE {
