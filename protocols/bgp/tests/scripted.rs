@@ -87,6 +87,21 @@ impl Scripted {
         self.handle(Event::Received { connection: ID, bytes })
     }
 
+    /// Lets time act; everything that is said is taken at once.
+    fn pass(&mut self, duration: Duration) -> Vec<Action> {
+        let (until, mut all) = (self.now + duration, Vec::new());
+        while let Some(deadline) = self.speaker.next_deadline().filter(|deadline| *deadline <= until) {
+            self.now = deadline;
+            let actions = self.handle(Event::DeadlineReached);
+            if actions.iter().any(|action| matches!(action, Action::Send { .. })) {
+                self.handle(Event::Sent { connection: ID });
+            }
+            all.extend(actions);
+        }
+        self.now = until;
+        all
+    }
+
     fn state(&self) -> PeerState {
         self.speaker.peer(&name()).unwrap().state
     }
@@ -188,6 +203,24 @@ fn a_malformed_attribute_costs_its_route_and_not_the_session() {
     assert!(actions.contains(&Action::RoutesChanged { peer: name(), changes: gone }));
     assert_eq!(scripted.state(), PeerState::Established);
     assert_eq!(scripted.speaker.peer(&name()).unwrap().counters.malformed, 1);
+}
+
+/// RFC 4271 §8.2.2, Established, events 26 and 27: either restarts the hold timer.
+#[test]
+fn updates_alone_keep_a_session_alive_and_silence_for_the_hold_time_ends_it() {
+    for word in [raw_update(&[]), Message::Keepalive.encode(&Codec::before_open())] {
+        let mut scripted = Scripted::established(65001, Vec::new());
+        for _ in 0..10 {
+            scripted.pass(Duration::from_secs(8));
+            assert_eq!(scripted.state(), PeerState::Established);
+            scripted.handle(Event::Received { connection: ID, bytes: word.clone() });
+        }
+        scripted.pass(Duration::from_millis(8_999));
+        assert_eq!(scripted.state(), PeerState::Established);
+        let said = scripted.pass(Duration::from_millis(1));
+        let said = scripted.read(&said);
+        assert!(matches!(&said[..], [.., Message::Notification(said)] if said.code == 4), "{said:?}");
+    }
 }
 
 #[test]
