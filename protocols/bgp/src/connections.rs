@@ -97,14 +97,13 @@ impl Connections {
 
     /// RFC 4271 §6.8, when an OPEN that stands came on `heard`: which side to keep. The other connection counts from
     /// OpenSent on, since the peer's identifier is known by now; so both ends come to the same answer before either
-    /// says KEEPALIVE.
+    /// says KEEPALIVE. So none of two is ever Established: beside an Established one a new one is refused as it comes.
     pub(crate) fn to_keep(&self, heard: Side, ours: Local, their_asn: u32) -> Side {
         let Some(theirs) = self.get(heard).and_then(Connection::facts).map(|facts| facts.router_id) else {
             return heard.other();
         };
         match self.get(heard.other()).map(Connection::state) {
             None => heard,
-            Some(PeerState::Established) => heard.other(),
             // RFC 6286 §2.3: equal identifiers are settled by the AS number.
             Some(_) if (ours.router_id, ours.asn) > (theirs, their_asn) => Side::Initiated,
             Some(_) => Side::Accepted,
