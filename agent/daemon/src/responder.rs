@@ -1,6 +1,7 @@
 //! Answers routers that track this host by probe: HTTP with 200 or 503, and ports that are open while their service is offered.
 //!
-//! It runs on the loop's own runtime and on purpose: an agent that stands still answers nobody, which a router takes for down.
+//! It runs on the loop's own runtime on purpose: from an agent that stands still nobody gets an answer by HTTP, which a router takes for
+//! down. A bare TCP probe cannot tell, since the kernel takes connections for it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
