@@ -14,7 +14,6 @@ use anyvip_bgp::{ConnectionId, Remote};
 use anyvip_core::boundary::{Action, Command, Event, Fact, ProbeOutcome, ProbeResult, Reply, RequestId};
 use anyvip_core::kernel::KernelView;
 use anyvip_core::restored::Restored;
-use anyvip_core::status::Warning;
 use anyvip_core::{Agent, Config};
 use anyvip_io::bfd::Heard;
 use anyvip_io::nd::Links;
@@ -31,6 +30,7 @@ use crate::control::api::{Ask, Operation, Replacement};
 use crate::journal::Journal;
 use crate::keys::Keys;
 use crate::latency::{Latency, holds_update};
+use crate::listening::Listening;
 use crate::probes::{Finished, Names, Probes, Request};
 use crate::recorder::Recorder;
 use crate::reload::{self, Reloads};
@@ -42,7 +42,7 @@ use crate::upgrade::{self, Program};
 use crate::{kernel, systemd};
 
 /// The kernel announces no change of `arp_*`.
-const ARP_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const ARP_EVERY: Duration = Duration::from_secs(5);
 /// How long the BFD thread may take to say how its sessions stand.
 const BFD_PATIENCE: Duration = Duration::from_secs(1);
 /// What is under way beside the loop gets this long before the process becomes another.
@@ -125,24 +125,6 @@ struct Examination {
     program: Program,
     force: bool,
     found: Pin<Box<JoinHandle<Result<String, String>>>>,
-}
-
-/// The listener that passive peers need.
-#[derive(Debug, Default)]
-struct Listening {
-    wanted: Option<SocketAddr>,
-    bound: Option<SocketAddr>,
-    /// Why it is not bound, as last told.
-    refused: Option<String>,
-}
-
-impl Listening {
-    fn warning(&self) -> Option<Warning> {
-        let refused = self.refused.as_ref()?;
-        let text =
-            format!("{refused}: no peer can connect to us; tried again every {} s", ARP_EVERY.as_secs());
-        Some(Warning { code: "not-listening".to_owned(), text })
-    }
 }
 
 impl Driver {
@@ -236,7 +218,7 @@ impl Driver {
                 () = self.turn() => {}
                 _ = arp.tick() => {
                     self.monitor.refresh();
-                    self.listen_again();
+                    self.listening.again(&mut self.connections).iter().for_each(|fact| self.record(fact));
                     self.leftovers.reap();
                 }
                 _ = watchdog.tick() => {
@@ -555,7 +537,9 @@ impl Driver {
                 anyvip_nd::Action::Fact(fact) => debug_assert!(false, "the agent asked for {fact:?}"),
             },
             Action::WatchRoutes { interests } => self.monitor.watch(interests),
-            Action::Listen { address } => self.listen(address),
+            Action::Listen { address } => {
+                self.listening.at(address, &mut self.connections).iter().for_each(|fact| self.record(fact));
+            }
             Action::Respond(answers) => self.responder.say(answers),
             Action::Reply { request, reply } => self.reply(request, reply),
             Action::Record(fact) => self.record(&fact),
@@ -589,36 +573,6 @@ impl Driver {
     fn record(&mut self, fact: &Fact) {
         self.systemd.touch();
         self.journal.record(anyvip_io::clock::wall_clock_millis(), fact);
-    }
-
-    fn listen(&mut self, address: Option<SocketAddr>) {
-        if let Some(bound) = self.listening.bound.take() {
-            self.connections.stop_listening(bound);
-        }
-        self.listening.wanted = address;
-        self.listening.refused = None;
-        self.listen_again();
-    }
-
-    /// Whoever holds the port, or the address that is not there yet, may change.
-    fn listen_again(&mut self) {
-        let (Some(address), None) = (self.listening.wanted, self.listening.bound) else { return };
-        match self.connections.listen(address) {
-            Ok(bound) => {
-                self.listening.bound = Some(bound);
-                if self.listening.refused.take().is_some() {
-                    self.record(&Fact::Lifecycle { text: format!("listening on {bound}") });
-                }
-            }
-            // Told once, not at each try.
-            Err(failure) if self.listening.refused.as_ref() != Some(&failure.text) => {
-                self.listening.refused = Some(failure.text);
-                if let Some(warning) = self.listening.warning() {
-                    self.record(&Fact::PeerNotice { peer: None, text: warning.text });
-                }
-            }
-            Err(_) => {}
-        }
     }
 }
 

@@ -22,6 +22,7 @@ mod journal;
 mod kernel;
 mod keys;
 mod latency;
+mod listening;
 mod logging;
 mod probes;
 mod recorder;

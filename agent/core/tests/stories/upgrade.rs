@@ -195,9 +195,8 @@ fn the_plan_names_what_cannot_be_kept() {
     assert!(line("service web").0);
 }
 
-/// RFC 5880 §6.5: nothing is given up before the peer has agreed to wait.
-#[test]
-fn bfd_that_guards_a_peer_is_slowed_down_first_and_fast_again_if_nothing_comes_of_it() {
+/// Announced over a path that BFD guards with a packet each 300 ms, and asked to become another version.
+fn guarded_and_asked() -> World {
     let mut config = graceful();
     config.bgp.bfd.insert("tor1".into(), GUARD);
     let mut world = World::new(config, kernel_view());
@@ -206,6 +205,13 @@ fn bfd_that_guards_a_peer_is_slowed_down_first_and_fast_again_if_nothing_comes_o
     negotiated(&mut world, ms(300));
     world.until("announced", secs(10), |w| w.hears("tor1", VIP));
     assert!(upgrade(&mut world, false).done);
+    world
+}
+
+/// RFC 5880 §6.5: nothing is given up before the peer has agreed to wait.
+#[test]
+fn bfd_that_guards_a_peer_is_slowed_down_first_and_fast_again_if_nothing_comes_of_it() {
+    let mut world = guarded_and_asked();
     let sends =
         |world: &World| world.bfd.0.values().map(|session| (session.wish, session.desired_min_tx)).next();
     assert_eq!(sends(&world), Some((Wish::Up, secs(1))));
@@ -225,14 +231,7 @@ fn bfd_that_guards_a_peer_is_slowed_down_first_and_fast_again_if_nothing_comes_o
 
 #[test]
 fn a_router_that_does_not_agree_to_fewer_packets_is_not_waited_for_longer_than_two_seconds() {
-    let mut config = graceful();
-    config.bgp.bfd.insert("tor1".into(), GUARD);
-    let mut world = World::new(config, kernel_view());
-    world.start();
-    path(&mut world, State::Init, State::Up, Cause::Handshake);
-    negotiated(&mut world, ms(300));
-    world.until("announced", secs(10), |w| w.hears("tor1", VIP));
-    assert!(upgrade(&mut world, false).done);
+    let mut world = guarded_and_asked();
     world.run(ms(1_900));
     assert_eq!(world.count(|a| matches!(a, Action::HandDown { .. })), 0);
     world.run(ms(200));
