@@ -4,7 +4,7 @@ use anyvip_tests::{Bird, Fabric, Lab, Namespace, Need, VIP4};
 use nix::sys::signal::Signal;
 
 use crate::features::Feature;
-use crate::router::{Bfd, Manner, Router, Tells, Told, spaced};
+use crate::router::{Bfd, Manner, Router, Tells, Told, host_route, spaced};
 
 /// Both families over either session. BIRD locks a peer out for a minute and more after an error; the two `error` times make that
 /// short.
@@ -16,6 +16,9 @@ fn config(manner: &Manner) -> String {
     }
     if let Some(key) = manner.key {
         lines += &format!("  password \"{key}\";\n");
+    }
+    if manner.extended_messages {
+        lines += "  enable extended messages on;\n";
     }
     if manner.ttl_security {
         lines += "  ttl security on;\n";
@@ -34,6 +37,7 @@ fn config(manner: &Manner) -> String {
         Tells::Nothing => "export none;",
         Tells::AllPaths => "export all; add paths tx;",
         Tells::Default => "export where net.len = 0;",
+        Tells::Thousand => "export where source = RTS_STATIC;",
     };
     let extended = if manner.extended_next_hop { " extended next hop on;" } else { "" };
     let graceful = "import filter { if (65535, 0) ~ bgp_community then bgp_local_pref = 0; accept; };";
@@ -58,6 +62,10 @@ template bgp hosts {{
     );
     if manner.tells == Tells::Default {
         text += "protocol static d4 { ipv4; route 0.0.0.0/0 unreachable; }\nprotocol static d6 { ipv6; route ::/0 unreachable; }\n";
+    }
+    if manner.tells == Tells::Thousand {
+        let routes: String = (0..1000).map(|n| format!(" route {} unreachable;", host_route(n))).collect();
+        text += &format!("protocol static thousand {{ ipv4;{routes} }}\n");
     }
     if manner.links > 0 && !manner.calls {
         text += "protocol radv { interface \"h*\" { min ra interval 3; max ra interval 4; default lifetime 0; }; }\n";

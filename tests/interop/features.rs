@@ -1,7 +1,7 @@
 //! Every feature of the matrix: its row of `docs/interop.md`, and the story that shows it with any router.
 
 use crate::router::Router;
-use crate::{bfd, heard, policy, protection, stories, unnumbered, upgrade};
+use crate::{bfd, heard, policy, protection, sessions, stories, unnumbered, upgrade};
 
 macro_rules! features {
     ( $( $part:literal { $( $name:ident $row:literal => $module:ident :: $story:ident ; )* } )* ) => {
@@ -54,6 +54,9 @@ features! {
         CollisionSmaller "both connect at once, our identifier is the smaller (RFC 4271 §6.8)" => stories::of_two_connections_one_stays_when_our_identifier_is_the_smaller;
         CollisionGreater "both connect at once, our identifier is the greater" => stories::of_two_connections_one_stays_when_our_identifier_is_the_greater;
         Source "a source address of choice (`source_address`)" => protection::the_session_comes_from_the_address_that_is_named;
+        Interface "an interface of choice (`interface`), whatever the routes say" => sessions::the_session_leaves_by_the_interface_that_is_named;
+        InterfaceCalled "a router that calls through another interface than that is not heard" => sessions::a_router_that_calls_through_another_interface_is_not_heard;
+        LongMessages "messages longer than 4096 octets, both ways (RFC 8654, `extended_messages`)" => sessions::long_messages_go_both_ways;
         LocalAsn "another AS number towards one router (`local_asn`)" => policy::one_router_can_know_us_by_another_as_number;
         WrongAsn "a wrong AS number is named" => policy::a_wrong_as_number_is_named;
         RouteRefresh "ROUTE-REFRESH answered (RFC 2918)" => policy::a_router_that_asks_again_is_answered;

@@ -4,7 +4,7 @@ use anyvip_tests::{Fabric, Frr, Lab, Namespace, Need};
 use nix::sys::signal::Signal;
 
 use crate::features::Feature;
-use crate::router::{Bfd, Manner, Router, Tells, Told, spaced};
+use crate::router::{Bfd, Manner, Router, Tells, Told, host_route, spaced};
 
 /// ECMP into the kernel, both families over either session. FRR sends its first UPDATE a second after Established unless
 /// `coalesce-time` says otherwise.
@@ -44,9 +44,15 @@ fn config(manner: &Manner) -> String {
         Tells::Nothing => {}
         Tells::AllPaths => family += "  neighbor HOSTS addpath-tx-all-paths\n",
         Tells::Default => family += "  neighbor HOSTS default-originate\n",
+        // Among the lines of IPv4 below.
+        Tells::Thousand => {}
     }
     if let Some(limit) = manner.limit {
         family += &format!("  neighbor HOSTS maximum-prefix {limit}\n");
+    }
+    let mut networks = String::new();
+    if manner.tells == Tells::Thousand {
+        networks.extend((0..1000).map(|n| format!("  network {}\n", host_route(n))));
     }
     let bfd = match manner.bfd {
         Bfd::None => "",
@@ -70,7 +76,7 @@ service integrated-vtysh-config
  neighbor HOSTS timers 3 9
 {lines} address-family ipv4 unicast
   neighbor HOSTS activate
-{family}  maximum-paths 16
+{networks}{family}  maximum-paths 16
   maximum-paths ibgp 16
  exit-address-family
  address-family ipv6 unicast

@@ -99,6 +99,7 @@ impl Router for Gobgp {
             Feature::CollisionSmaller | Feature::CollisionGreater => Some("never holds two connections"),
             Feature::HostName => Some("shows no names of hosts"),
             Feature::DeadIsNotKept => Some("keeps routes after its hold timer too, for the time asked"),
+            Feature::LongMessages => Some("has no extended messages"),
             Feature::Unnumbered
             | Feature::UnnumberedAgain
             | Feature::UnnumberedCall

@@ -1,6 +1,6 @@
 //! anyvip hosts against foreign speakers, in namespaces: what counts is the routing table of the router.
 //!
-//! `features` is the matrix: each feature once, with its story; `stories`, `policy`, `protection` and `bfd` tell the stories with any
+//! `features` is the matrix: each feature once, with its story; `stories`, `policy`, `protection`, `sessions` and `bfd` tell the stories with any
 //! [`router::Router`]; one file for each daemon says how it is made to behave, and what it lacks. A test is named
 //! `daemon::story`. They wait more than they work, so several run at once on each core; for that, and for the page that is
 //! written from their results, this target has a harness of its own, which takes the usual arguments.
@@ -29,6 +29,7 @@ mod page;
 mod policy;
 mod protection;
 mod router;
+mod sessions;
 mod stories;
 mod unnumbered;
 mod upgrade;

@@ -30,7 +30,7 @@ fn config(manner: &Manner) -> String {
     match manner.tells {
         Tells::AllPaths => line("announce add-path send all".to_owned()),
         Tells::Default => line("export default-route".to_owned()),
-        Tells::Nothing => {}
+        Tells::Nothing | Tells::Thousand => {}
     }
     let mut neighbors = String::new();
     if manner.calls || manner.key.is_some() {
@@ -68,6 +68,7 @@ impl Router for Openbgpd {
             Feature::Weights => Some("drops link bandwidth, which is not transitive"),
             Feature::CollisionSmaller | Feature::CollisionGreater => Some("never holds two connections"),
             Feature::HostName => Some("shows no names of hosts"),
+            Feature::LongMessages => Some("has no extended messages"),
             Feature::Unnumbered
             | Feature::UnnumberedAgain
             | Feature::UnnumberedCall

@@ -88,6 +88,8 @@ pub(crate) struct Manner {
     pub(crate) limit: Option<u32>,
     /// It keeps the routes of a host that restarts and asks for it (RFC 4724).
     pub(crate) keeps_routes: bool,
+    /// Messages may be longer than 4096 octets (RFC 8654).
+    pub(crate) extended_messages: bool,
     /// What it tells the hosts.
     pub(crate) tells: Tells,
     /// BFD at 50 ms × 3 (multihop: 100 ms × 3).
@@ -102,6 +104,8 @@ pub(crate) enum Tells {
     AllPaths,
     /// That it knows a way to everywhere.
     Default,
+    /// A thousand host routes with the same attributes, [`host_route`].
+    Thousand,
 }
 
 /// What a router does with BFD.
@@ -131,6 +135,7 @@ impl Default for Manner {
             host_asn: None,
             limit: None,
             keeps_routes: false,
+            extended_messages: false,
             tells: Tells::Nothing,
             bfd: Bfd::None,
         }
@@ -149,6 +154,11 @@ pub(crate) enum Told {
     RouteTarget(u16, u32),
     GracefulShutdown,
     OnlyToCustomer(u32),
+}
+
+/// One of the thousand.
+pub(crate) fn host_route(n: usize) -> String {
+    format!("100.64.{}.{}/32", n / 250, n % 250)
 }
 
 /// AS numbers with spaces between.

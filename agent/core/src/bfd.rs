@@ -335,6 +335,7 @@ impl Agent {
             state: bfd.as_ref().map_or_else(|| State::Down.to_string(), |bfd| bfd.state.clone()),
             for_ms: bfd.as_ref().map_or(0, |bfd| bfd.for_ms),
             role: None,
+            extended_messages: false,
             families: Vec::new(),
             advertised: vips.iter().filter(|_| offered).map(|vip| IpNet::from(*vip)).collect(),
             last_error: bfd.as_ref().and_then(|bfd| bfd.trouble.clone()),

@@ -191,6 +191,7 @@ impl Agent {
             for_ms: peer.map_or(0, |peer| ms(now, peer.since)),
             families: families.into_iter().flatten().map(word).collect(),
             role: session.and_then(|facts| facts.peer_role).map(|role| role.to_string()),
+            extended_messages: session.is_some_and(|facts| facts.extended_messages),
             advertised: peer.map(|peer| peer.told.iter().copied().collect()).unwrap_or_default(),
             bfd: self.config.bgp.bfd.get(name).and_then(|_| self.bfd_status(now, name)),
             last_error: peer.and_then(|peer| Some(peer.last_error.as_ref()?.0.clone())),

@@ -187,6 +187,9 @@ pub struct PeerStatus {
     pub families: Vec<String>,
     /// The peer's role (RFC 9234), if it told one on this session.
     pub role: Option<String>,
+    /// Whether this session has messages longer than 4096 octets (RFC 8654).
+    #[serde(default)]
+    pub extended_messages: bool,
     pub advertised: Vec<IpNet>,
     /// Where BFD watches the path.
     pub bfd: Option<BfdStatus>,

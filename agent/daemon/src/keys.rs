@@ -51,7 +51,12 @@ pub(crate) fn read(config: &Config) -> Result<Keys, Complaint> {
         };
         // RFC 5082 §3: a peer that is N hops away has passed N - 1 routers.
         let minimum_ttl = transport.ttl_security.map(|hops| u8::MAX - (hops - 1));
-        let protection = Protection { minimum_ttl, md5_key };
+        // A link-local address says itself which interface it belongs to.
+        let interface = match &peer.remote {
+            Remote::At(at) if !is_link_local(at.address) => at.interface.clone(),
+            _ => None,
+        };
+        let protection = Protection { minimum_ttl, md5_key, interface };
         if protection != Protection::default() {
             keys.protections.insert(whose(&peer.remote), protection);
         }
@@ -65,7 +70,7 @@ pub(crate) fn read(config: &Config) -> Result<Keys, Complaint> {
 
 fn whose(remote: &Remote) -> Whose {
     match (remote.address(), remote.interface()) {
-        (Some(IpAddr::V6(address)), Some(interface)) if address.is_unicast_link_local() => {
+        (Some(IpAddr::V6(address)), Some(interface)) if is_link_local(address.into()) => {
             Whose::OnLink { interface: interface.to_owned(), address: Some(address) }
         }
         (Some(address), _) => Whose::At(address),
@@ -73,6 +78,10 @@ fn whose(remote: &Remote) -> Whose {
             Whose::OnLink { interface: interface.unwrap_or_default().to_owned(), address: None }
         }
     }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 fn key(path: &str, file: &Path, longest: usize) -> Result<Vec<u8>, Complaint> {

@@ -442,6 +442,7 @@ fn begin_accepted(
     options::set_common(&socket, remote.is_ipv6())?;
     let interface = interface_of(remote);
     if let Some(protection) = protection_of(protections, remote.ip().to_canonical(), interface.as_deref()) {
+        protection.hold_to_interface(&socket)?;
         // Its key it has from the listener.
         protection.guard(&socket, remote.ip(), false)?;
     }

@@ -176,6 +176,9 @@ pub struct SessionOptions {
     /// Whether the peer is asked for all its paths, not only for its best (RFC 7911).
     #[serde(default)]
     pub add_path: bool,
+    /// Whether messages longer than 4096 octets are offered (RFC 8654).
+    #[serde(default)]
+    pub extended_messages: bool,
     /// A peer that announces more prefixes than this within a minute is told about, once a session; nothing else happens.
     #[serde(default)]
     pub heard_limit: Option<u32>,
@@ -350,6 +353,9 @@ pub struct SessionFacts {
     /// How long the peer keeps our routes when the session ends without a NOTIFICATION (RFC 4724); `None`: not at all.
     #[serde(default)]
     pub graceful_restart: Option<Duration>,
+    /// Whether messages may be longer than 4096 octets, both sides agreeing (RFC 8654).
+    #[serde(default)]
+    pub extended_messages: bool,
 }
 
 /// Why a session or an attempt ended.

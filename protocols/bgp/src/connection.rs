@@ -219,9 +219,10 @@ impl Connection {
         config: &PeerConfig,
         seed: &mut Seed,
     ) -> Option<Heard> {
+        let extended_messages = self.facts().is_some_and(|facts| facts.extended_messages);
         let decoded = self.framer.next_frame()?.and_then(|frame| match &self.state {
             State::Established(session) => Message::decode(&frame, &session.reading),
-            _ => Message::decode(&frame, &Codec::before_open()),
+            _ => Message::decode(&frame, &Codec { extended_messages, ..Codec::before_open() }),
         });
         let message = match decoded {
             Ok(message) => message,
@@ -244,6 +245,9 @@ impl Connection {
                 let facts = negotiate(&open, ours, config, self.local, self.remote).map_err(Ending::Say)?;
                 let timers = facts.hold_time.map(|hold_time| Timers::start(now, hold_time, seed));
                 let give_up = now + facts.hold_time.unwrap_or(OPEN_HOLD_TIME);
+                if facts.extended_messages {
+                    self.framer.allow_extended();
+                }
                 self.state = State::OpenConfirm { facts, timers, give_up };
                 Ok(Heard::Open)
             }
@@ -259,6 +263,7 @@ impl Connection {
                     families: facts.families.clone(),
                     extended_next_hop: facts.extended_next_hop.clone(),
                     add_path: facts.add_path.clone(),
+                    extended_messages: facts.extended_messages,
                 };
                 let role = config.session.role.filter(|_| external);
                 let only_to_customer = role.is_some_and(Role::tells_only_to_customer);

@@ -39,7 +39,7 @@ pub enum EncodeError {
     /// A prefix is not of the family it was given for.
     #[error("{prefix} is not an {family} prefix")]
     PrefixOfOtherFamily { family: Family, prefix: ipnet::IpNet },
-    /// The attributes leave no room for a prefix in a message of 4096 octets.
+    /// The attributes leave no room for a prefix in a message as long as the session allows.
     #[error("path attributes of {length} octets leave no room for a prefix")]
     AttributesTooLong { length: usize },
 }

@@ -56,6 +56,9 @@ pub(crate) fn offer(ours: Local, config: &PeerConfig, continuity: Continuity) ->
         let receive = |family: &Family| (AfiSafi::from(*family), ADD_PATH_RECEIVE);
         capabilities.push(Capability::AddPath(config.families.iter().map(receive).collect()));
     }
+    if config.session.extended_messages {
+        capabilities.push(Capability::ExtendedMessage);
+    }
     if let Some(name) = &config.session.host_name {
         let (host, domain) = name.split_once('.').unwrap_or((name, ""));
         capabilities.push(Capability::HostName { host: host.to_owned(), domain: domain.to_owned() });
@@ -158,6 +161,8 @@ pub(crate) fn negotiate(
         route_refresh: told(&Capability::RouteRefresh),
         enhanced_route_refresh: told(&Capability::EnhancedRouteRefresh),
         peer_role,
+        // RFC 8654 §4 would let each direction be agreed on by itself; the field's daemons take it for both or none.
+        extended_messages: config.session.extended_messages && told(&Capability::ExtendedMessage),
     })
 }
 
@@ -325,6 +330,21 @@ mod tests {
                 .iter()
                 .any(|c| matches!(c, Capability::AddPath(_)))
         );
+    }
+
+    /// RFC 8654 §3.
+    #[test]
+    fn long_messages_are_agreed_on_only_where_both_offer_them() {
+        for (ours, peers) in [(false, false), (false, true), (true, false), (true, true)] {
+            let session = SessionOptions { extended_messages: ours, ..SessionOptions::default() };
+            let config = PeerConfig { session, ..config(65002) };
+            let offered = offer(OURS, &config, Continuity::default())
+                .capabilities
+                .contains(&Capability::ExtendedMessage);
+            assert_eq!(offered, ours);
+            let open = theirs(65002, peers.then_some(Capability::ExtendedMessage).into_iter().collect());
+            assert_eq!(agree(&open, &config).unwrap().extended_messages, ours && peers);
+        }
     }
 
     /// RFC 4724: the capability's absence is what makes peers drop our routes with the session.

@@ -77,6 +77,9 @@ fn legal(notification: &Notification, case: u64) {
 fn again(message: Message, codec: &Codec, case: u64) {
     let bytes = message.encode(codec);
     let mut framer = Framer::default();
+    if codec.extended_messages {
+        framer.allow_extended();
+    }
     framer.push(&bytes);
     let mut messages = Vec::new();
     while let Some(frame) = framer.next_frame() {
@@ -171,7 +174,13 @@ fn codecs() -> Vec<Codec> {
     let both = std::collections::BTreeSet::from([Family::Ipv4, Family::Ipv6]);
     codecs.push(Codec {
         families: both.clone(),
-        add_path: both,
+        add_path: both.clone(),
+        four_octet_as: true,
+        ..Codec::before_open()
+    });
+    codecs.push(Codec {
+        families: both,
+        extended_messages: true,
         four_octet_as: true,
         ..Codec::before_open()
     });
@@ -183,6 +192,7 @@ fn own_messages(codecs: &[Codec]) -> Vec<Vec<u8>> {
         Capability::Multiprotocol(Family::Ipv4.into()),
         Capability::Multiprotocol(AfiSafi { afi: 25, safi: 70 }),
         Capability::RouteRefresh,
+        Capability::ExtendedMessage,
         Capability::ExtendedNextHop(vec![(Family::Ipv4.into(), 2); 3]),
         Capability::FourOctetAs(4_200_000_001),
         Capability::Unknown { code: 73, value: b"name".to_vec() },

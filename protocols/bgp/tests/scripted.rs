@@ -38,6 +38,10 @@ fn prefix(text: &str) -> IpNet {
 impl Scripted {
     /// A speaker of this AS, connected, its OPEN sent and written.
     fn connected(asn: u32) -> Scripted {
+        Scripted::connected_with(asn, SessionOptions::default())
+    }
+
+    fn connected_with(asn: u32, session: SessionOptions) -> Scripted {
         let mut speaker = Speaker::new(Seed::new(1));
         let now = Time::from_secs(1);
         let peer = PeerConfig {
@@ -50,7 +54,7 @@ impl Scripted {
             ttl: Some(1),
             families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
             receive: Receive::All,
-            session: SessionOptions::default(),
+            session,
             transport: Transport::default(),
         };
         let router_id = Ipv4Addr::new(10, 0, 0, 1);
@@ -69,7 +73,11 @@ impl Scripted {
     }
 
     fn established(asn: u32, capabilities: Vec<Capability>) -> Scripted {
-        let mut scripted = Scripted::connected(asn);
+        Scripted::connected(asn).establish(capabilities)
+    }
+
+    fn establish(self, capabilities: Vec<Capability>) -> Scripted {
+        let mut scripted = self;
         scripted.codec.four_octet_as = capabilities.iter().any(|c| matches!(c, Capability::FourOctetAs(_)));
         scripted.say(Message::Open(Open::new(PEER_ASN, 9, Ipv4Addr::new(10, 0, 0, 2), capabilities)));
         scripted.handle(Event::Sent { connection: ID });
@@ -338,5 +346,47 @@ fn random_bytes_in_any_state_never_panic_and_always_make_progress() {
             scripted.now = next;
             let _ = scripted.handle(Event::DeadlineReached);
         }
+    }
+}
+
+/// RFC 8654 §5: who sends a long message where that was not agreed on is told Bad Message Length.
+#[test]
+fn a_long_message_is_read_where_it_was_agreed_on_and_refused_elsewhere() {
+    for (ours, theirs) in [(true, true), (true, false), (false, true)] {
+        let session = SessionOptions { extended_messages: ours, ..SessionOptions::default() };
+        let mut capabilities = vec![Capability::FourOctetAs(PEER_ASN)];
+        capabilities.extend(theirs.then_some(Capability::ExtendedMessage));
+        let mut scripted = Scripted::connected_with(65001, session).establish(capabilities);
+        // 5000 octets of an attribute that nobody knows, optional and transitive.
+        let mut unknown = vec![0xd0, 99];
+        unknown.extend(5000_u16.to_be_bytes());
+        unknown.extend(vec![0; 5000]);
+        let bytes = raw_update(&unknown);
+        let length = u16::try_from(bytes.len()).unwrap();
+        let actions = scripted.handle(Event::Received { connection: ID, bytes });
+        if ours && theirs {
+            assert_eq!(scripted.state(), PeerState::Established);
+            continue;
+        }
+        assert_ne!(scripted.state(), PeerState::Established);
+        let last = scripted.read(&actions).into_iter().find_map(|message| match message {
+            Message::Notification(last) => Some(last),
+            _ => None,
+        });
+        assert_eq!(last, Some(Notification::bad_message_length(length)));
+    }
+}
+
+/// RFC 8654 §4: an OPEN is never long, and before it nothing is.
+#[test]
+fn a_long_message_before_the_open_is_refused_whatever_we_offered() {
+    for kind in [1, 2] {
+        let session = SessionOptions { extended_messages: true, ..SessionOptions::default() };
+        let mut scripted = Scripted::connected_with(65001, session);
+        let mut bytes = vec![0xff; 16];
+        bytes.extend([0x13, 0x88, kind]);
+        let actions = scripted.handle(Event::Received { connection: ID, bytes });
+        let [Message::Notification(last)] = &scripted.read(&actions)[..] else { panic!("{actions:?}") };
+        assert_eq!(*last, Notification::bad_message_length(5000));
     }
 }

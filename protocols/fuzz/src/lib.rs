@@ -10,7 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyvip_bfd::wire::ControlPacket;
-use anyvip_bgp::wire::{Codec, Family, Framer, HEADER_LEN, MAX_MESSAGE_LEN, Message, Notification};
+use anyvip_bgp::wire::{
+    Codec, Family, Framer, HEADER_LEN, MAX_EXTENDED_LEN, MAX_MESSAGE_LEN, Message, Notification,
+};
 use anyvip_bgp::{
     Action, ConnectionId, Endpoint, Event, PeerConfig, PeerName, Receive, Remote, SessionOptions, Speaker,
     SpeakerConfig, Transport,
@@ -56,6 +58,9 @@ pub fn update(data: &[u8]) {
         assert!(update.paths.is_empty() || !codec.add_path.is_empty());
         // What is written of it is read again without an error.
         let mut framer = Framer::default();
+        if codec.extended_messages {
+            framer.allow_extended();
+        }
         framer.push(&update.encode(&codec));
         while let Some(message) = framer.next_frame() {
             let plain = Codec { add_path: BTreeSet::new(), ..codec.clone() };
@@ -126,11 +131,17 @@ pub fn session(data: &[u8]) {
 /// All that we send is whole messages that anybody can read.
 fn legal(bytes: &[u8]) {
     let mut framer = Framer::default();
+    framer.allow_extended();
     framer.push(bytes);
     while let Some(frame) = framer.next_frame() {
         let frame = frame.unwrap();
         let both = BTreeSet::from([Family::Ipv4, Family::Ipv6]);
-        let reader = Codec { families: both, four_octet_as: true, ..Codec::before_open() };
+        let reader = Codec {
+            families: both,
+            four_octet_as: true,
+            extended_messages: true,
+            ..Codec::before_open()
+        };
         if let Err(notification) = Message::decode(&frame, &reader) {
             panic!("{notification}");
         }
@@ -139,7 +150,8 @@ fn legal(bytes: &[u8]) {
 }
 
 fn decode(kind: u8, body: &[u8], codec: &Codec) -> Result<Message, Notification> {
-    let length = HEADER_LEN + body.len().min(MAX_MESSAGE_LEN - HEADER_LEN);
+    let most = if codec.extended_messages { MAX_EXTENDED_LEN } else { MAX_MESSAGE_LEN };
+    let length = HEADER_LEN + body.len().min(most - HEADER_LEN);
     let mut message = vec![0xff; 16];
     message.extend(u16::try_from(length).unwrap().to_be_bytes());
     message.push(kind);
@@ -168,6 +180,7 @@ fn codec(flags: u8) -> Codec {
         families: if flags & 4 == 0 { both.clone() } else { BTreeSet::from([Family::Ipv6]) },
         extended_next_hop: when(8).into_iter().filter(|family| *family == Family::Ipv4).collect(),
         add_path: when(16),
+        extended_messages: flags & 32 != 0,
     }
 }
 
@@ -183,6 +196,9 @@ fn greeting(flags: u8) -> Message {
     capabilities.push(Capability::RouteRefresh);
     if flags & 2 == 0 {
         capabilities.push(Capability::FourOctetAs(asn));
+    }
+    if flags & 4 != 0 {
+        capabilities.push(Capability::ExtendedMessage);
     }
     if flags & 16 != 0 {
         capabilities.push(Capability::AddPath(families.into_iter().map(|family| (family, 3)).collect()));
@@ -208,6 +224,7 @@ fn configuration(flags: u8) -> SpeakerConfig {
         receive,
         session: SessionOptions {
             add_path: flags & 16 != 0,
+            extended_messages: flags & 4 != 0,
             heard_limit: Some(10),
             ..SessionOptions::default()
         },

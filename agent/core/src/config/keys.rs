@@ -190,7 +190,7 @@ section! {
     WrittenPeer "[bgp.peer.NAME]" {
         address: PeerAddress, ResetSession, "required without `interface`", "Address of the peer.";
         interface: InterfaceName, ResetSession, "none",
-            "Without `address`: the peer is the router at the other end of this link (unnumbered), whichever link-local address it has. With `address`: we call the peer through this interface alone; needed for a link-local address.";
+            "Without `address`: the peer is the router at the other end of this link (unnumbered), whichever link-local address it has. With `address`: the session runs through this interface (or VRF) alone, whoever calls; needed for a link-local address.";
         asn: Asn, ResetSession, "required", "AS number of the peer; equal to ours makes the session internal.";
         port: Int<1, 65535>, ResetSession, "179", "TCP port of the peer.";
         hold_time: HoldTime, ResetSession, "\"9s\"",
@@ -213,6 +213,8 @@ section! {
             "GTSM (RFC 5082): how many hops away the peer may be, 1 on the same link. We send TTL 255 and drop what has passed more routers. Both ends need it.";
         add_path: bool, ResetSession, "false",
             "Whether the peer is asked for all its ways to our VIPs, not only for its best (RFC 7911); for `other_origins` of `status --json`.";
+        extended_messages: bool, ResetSession, "false",
+            "Whether messages longer than 4096 octets are offered to the peer and taken from it (RFC 8654).";
         heard_limit: Int<1, 100_000_000>, Live, "10000",
             "Prefixes within a minute from which on a peer that tells too much is named in `status`. Nothing else happens: what is not about our VIPs is dropped anyway.";
         graceful_restart: GracefulRestartWord, ResetSession, "false",

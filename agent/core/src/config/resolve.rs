@@ -350,6 +350,8 @@ fn peer_config(
             _ => None,
         },
         add_path: written.add_path.or(&defaults.add_path).value().copied().unwrap_or(false),
+        extended_messages: (written.extended_messages.or(&defaults.extended_messages).value().copied())
+            .unwrap_or(false),
         heard_limit: Some(
             written.heard_limit.or(&defaults.heard_limit).value().map_or(HEARD_LIMIT, |limit| limit.u32()),
         ),

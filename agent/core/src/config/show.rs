@@ -160,6 +160,7 @@ fn peer(peer: &PeerConfig, watched: Option<&Bfd>) -> Table {
     );
     set(&mut table, "families", strings(&peer.families));
     set(&mut table, "add_path", peer.session.add_path);
+    set(&mut table, "extended_messages", peer.session.extended_messages);
     set_some(&mut table, "heard_limit", peer.session.heard_limit.map(i64::from));
     match peer.session.graceful_restart {
         None => set(&mut table, "graceful_restart", false),

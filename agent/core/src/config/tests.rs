@@ -250,6 +250,7 @@ port = 1790 #?
 hold_time = "90s" #?
 ttl_security = 2 #?
 add_path = true #?
+extended_messages = true #?
 heard_limit = 500 #?
 families = ["ipv6", "ipv4"] #?
 local_asn = 65099 #?

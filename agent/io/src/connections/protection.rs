@@ -1,4 +1,4 @@
-//! What keeps others out of a session: TCP MD5 (RFC 2385) and GTSM (RFC 5082), by the address of the peer.
+//! What keeps others out of a session: TCP MD5 (RFC 2385), GTSM (RFC 5082) and the interface, by the address of the peer.
 
 use std::fmt;
 use std::io;
@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use socket2::Socket;
 
+use crate::sys::arrival::came_through;
 use crate::sys::tcp_protection::{set_md5_key, set_minimum_ttl};
 
 /// How packets from one address are told from those of others.
@@ -15,6 +16,8 @@ pub struct Protection {
     pub minimum_ttl: Option<u8>,
     /// Segments are signed with it, unsigned ones are dropped by the kernel.
     pub md5_key: Option<Md5Key>,
+    /// Who calls through any other interface is not heard.
+    pub interface: Option<String>,
 }
 
 /// Whose packets.
@@ -76,6 +79,18 @@ impl Protection {
             Some(key) if sign => set_md5_key(socket, remote, &key.0),
             _ => Ok(()),
         }
+    }
+
+    /// Keeps an accepted socket to its interface.
+    ///
+    /// # Errors
+    /// When it came through another one.
+    pub(super) fn hold_to_interface(&self, socket: &Socket) -> io::Result<()> {
+        let Some(interface) = &self.interface else { return Ok(()) };
+        if came_through(socket)? != nix::net::if_::if_nametoindex(interface.as_str())? {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        socket.bind_device(Some(interface.as_bytes()))
     }
 
     /// Changes the key of a socket that stands; `former` is what it had.

@@ -371,7 +371,7 @@ async fn an_address_in_use_is_named() {
 
 fn guarded(key: Option<&[u8]>, minimum_ttl: Option<u8>) -> BTreeMap<Whose, Protection> {
     let md5_key = key.and_then(Md5Key::new);
-    [(Whose::At(Ipv4Addr::LOCALHOST.into()), Protection { minimum_ttl, md5_key })].into()
+    [(Whose::At(Ipv4Addr::LOCALHOST.into()), Protection { minimum_ttl, md5_key, interface: None })].into()
 }
 
 /// RFC 2385. The kernel may be built without it.
@@ -406,6 +406,31 @@ async fn a_peer_with_another_key_does_not_answer_and_the_key_is_suspected() {
     assert_eq!(failure_of(&event).kind, FailureKind::TimedOut);
     assert!(failure_of(&event).text.contains("did not answer: TCP MD5 is on"), "{event:?}");
     assert!(client.is_empty());
+}
+
+#[tokio::test]
+async fn who_calls_through_another_interface_is_not_heard() {
+    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)] {
+        let (mut server, mut client) = (Connections::new(), Connections::new());
+        let bound = server.listen((address, 0).into()).unwrap();
+        let endpoint = Endpoint { address: bound.ip(), interface: None, port: bound.port() };
+        let from = |interface: &str| {
+            let interface = Some(interface.to_owned());
+            [(Whose::At(address), Protection { interface, ..Protection::default() })].into()
+        };
+        server.protect(from("nosuch0")).unwrap();
+        client.connect(ID, &endpoint, None, None);
+        assert!(matches!(one(&mut client).await, Event::Connected { .. }));
+        let closed = tokio::select! {
+            event = one(&mut client) => event,
+            event = one(&mut server) => event,
+        };
+        assert!(matches!(closed, Event::Closed { connection: ID, .. }), "{closed:?}");
+        server.protect(from("lo")).unwrap();
+        client.connect(ID, &endpoint, None, None);
+        assert!(matches!(one(&mut client).await, Event::Connected { .. }));
+        assert!(matches!(one(&mut server).await, Event::Accepted { .. }));
+    }
 }
 
 /// RFC 5082.

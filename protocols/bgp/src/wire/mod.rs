@@ -36,8 +36,10 @@ pub use update::{
 
 /// RFC 4271 §4.1: marker, length, type.
 pub const HEADER_LEN: usize = 19;
-/// RFC 4271 §4.1; RFC 8654 (extended messages) is not negotiated.
+/// RFC 4271 §4.1; more only where extended messages were agreed on, and never in OPEN and KEEPALIVE (RFC 8654 §4).
 pub const MAX_MESSAGE_LEN: usize = 4096;
+/// RFC 8654 §4: what the length field can say.
+pub const MAX_EXTENDED_LEN: usize = 65_535;
 /// Stands for a four-octet AS number where only two octets are (RFC 6793).
 pub const AS_TRANS: u16 = 23456;
 
@@ -130,6 +132,9 @@ pub struct Codec {
     /// Families whose prefixes come with a path identifier (RFC 7911). We send none.
     #[serde(default)]
     pub add_path: BTreeSet<Family>,
+    /// Messages may be longer than 4096 octets, in both directions (RFC 8654).
+    #[serde(default)]
+    pub extended_messages: bool,
 }
 
 impl Codec {
@@ -141,7 +146,13 @@ impl Codec {
             families: BTreeSet::new(),
             extended_next_hop: BTreeSet::new(),
             add_path: BTreeSet::new(),
+            extended_messages: false,
         }
+    }
+
+    /// The longest message on this session.
+    pub(crate) fn longest(&self) -> usize {
+        if self.extended_messages { MAX_EXTENDED_LEN } else { MAX_MESSAGE_LEN }
     }
 }
 
@@ -168,7 +179,7 @@ impl Message {
     /// The message with its header.
     ///
     /// An [`Update`] becomes as many whole messages as it needs, one behind the other, since one message may neither
-    /// mix announcements, withdrawals and families (RFC 7606 §5.1) nor exceed 4096 octets; see [`Update::encode`].
+    /// mix announcements, withdrawals and families (RFC 7606 §5.1) nor be longer than the session allows; see [`Update::encode`].
     pub fn encode(&self, codec: &Codec) -> Vec<u8> {
         match self {
             Message::Open(open) => frame(Kind::Open, &open.encode()),
@@ -189,7 +200,7 @@ impl Message {
         let Some((header, body)) = message.split_first_chunk::<HEADER_LEN>() else {
             return Err(Notification::bad_message_length(u16::try_from(message.len()).unwrap_or(u16::MAX)));
         };
-        let (kind, length) = framer::check_header(header)?;
+        let (kind, length) = framer::check_header(header, codec.longest())?;
         if length != message.len() {
             return Err(Notification::bad_message_length(u16::try_from(length).unwrap_or(u16::MAX)));
         }
@@ -228,14 +239,14 @@ fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Adds a header, what `body` adds, and then the length. Every caller keeps its body within [`MAX_MESSAGE_LEN`].
+/// Adds a header, what `body` adds, and then the length. Every caller keeps its body within what the session allows.
 fn write_frame(kind: Kind, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0xff; 16]);
     out.extend_from_slice(&[0, 0, kind as u8]);
     body(out);
     let length = out.len() - start;
-    debug_assert!(length <= MAX_MESSAGE_LEN, "a message of {length} octets");
+    debug_assert!(length <= MAX_EXTENDED_LEN, "a message of {length} octets");
     write_length(length, start + 16, out);
 }
 

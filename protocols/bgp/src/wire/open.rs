@@ -27,6 +27,8 @@ pub enum Capability {
     RouteRefresh,
     /// Code 5 (RFC 8950): family, and the AFI its next hop may have.
     ExtendedNextHop(Vec<(AfiSafi, u16)>),
+    /// Code 6 (RFC 8654 §3).
+    ExtendedMessage,
     /// Code 9 (RFC 9234 §4.1); the octet as it came, since some values are no role.
     Role(u8),
     /// Code 64 (RFC 4724 §3, RFC 8538 §2).
@@ -237,6 +239,7 @@ impl Capability {
                 }
                 Capability::ExtendedNextHop(pairs)
             }
+            6 => Capability::ExtendedMessage,
             9 => Capability::Role(octets.u8()?),
             // Without it nothing is kept for us, which is no reason to refuse the session.
             64 => {
@@ -282,6 +285,7 @@ impl Capability {
                 }
                 out
             }
+            Capability::ExtendedMessage => vec![6, 0],
             Capability::Role(role) => vec![9, 1, *role],
             Capability::AddPath(families) => {
                 let four = |(AfiSafi { afi, safi }, direction): &(AfiSafi, u8)| {

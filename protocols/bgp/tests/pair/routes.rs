@@ -332,3 +332,25 @@ fn a_status_view_tells_what_was_advertised_and_counted() {
     let view = world.speakers[1].as_ref().unwrap().peer(&name(0)).unwrap();
     assert_eq!((view.counters.updates_in, view.counters.prefixes_heard), (3, 2));
 }
+
+/// RFC 8654 §4: only where both said so; then the same routes are told in fewer messages.
+#[test]
+fn long_messages_are_written_only_where_both_ends_take_them() {
+    let count = |agreed: [bool; 2]| {
+        let mut world = World::new(18);
+        for (who, extended_messages) in agreed.into_iter().enumerate() {
+            world.peer_config(who).session.extended_messages = extended_messages;
+        }
+        let mut world = world.start();
+        world.run_for(100 * MS);
+        let since = world.now;
+        world.want(0, many(5000, 1));
+        world.run_for(100 * MS);
+        assert_eq!(world.heard[1].len(), 5000);
+        assert_eq!(world.states(), [PeerState::Established; 2]);
+        updates(&world, 0, since).len()
+    };
+    let (plain, long) = (count([false, false]), count([true, true]));
+    assert_eq!((plain, long), (7, 1), "25,000 octets of prefixes");
+    assert_eq!((count([true, false]), count([false, true])), (plain, plain));
+}

@@ -271,6 +271,7 @@ impl World {
             four_octet_as: true,
             families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
             extended_next_hop: BTreeSet::from([Family::Ipv4]),
+            extended_messages: true,
             ..Codec::before_open()
         };
         let mut messages = Vec::new();
@@ -278,6 +279,7 @@ impl World {
             if let Action::Send { connection, bytes } = action {
                 assert!(bytes.len() <= 65536);
                 let framer = framers.entry(*connection).or_default();
+                framer.allow_extended();
                 framer.push(bytes);
                 while let Some(frame) = framer.next_frame() {
                     messages.push(Message::decode(&frame.unwrap(), &codec).unwrap());

@@ -232,9 +232,11 @@ fn messages(bytes: &[u8]) -> String {
         four_octet_as: true,
         families: both.into(),
         extended_next_hop: both.into(),
+        extended_messages: true,
         ..Codec::before_open()
     };
     let mut framer = Framer::default();
+    framer.allow_extended();
     framer.push(bytes);
     let mut words = Vec::new();
     while let Some(frame) = framer.next_frame() {

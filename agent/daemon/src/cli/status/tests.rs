@@ -51,6 +51,7 @@ fn session(name: &str, address: &str, state: &str, told: &[&str], last_error: Op
         for_ms: 61_000,
         families: vec!["ipv4".to_owned()],
         role: None,
+        extended_messages: false,
         advertised: told.iter().map(|prefix| prefix.parse().unwrap()).collect(),
         bfd: None,
         last_error: last_error.map(str::to_owned),

@@ -1,4 +1,4 @@
-//! As few messages as possible, none beyond 4096 octets, and each with one of the four places for prefixes only
+//! As few messages as possible, none longer than the session allows, and each with one of the four places for prefixes only
 //! (RFC 7606 §5.1).
 
 use ipnet::IpNet;
@@ -7,12 +7,14 @@ use super::{Reach, Update};
 use crate::error::EncodeError;
 use crate::wire::attribute::multiprotocol::{write_reach, write_unreach};
 use crate::wire::{
-    Codec, Family, HEADER_LEN, Kind, MAX_MESSAGE_LEN, NextHop, PathAttributes, nlri, write_frame,
-    write_length,
+    Codec, Family, HEADER_LEN, Kind, NextHop, PathAttributes, nlri, write_frame, write_length,
 };
 
 /// What the two length fields leave of a message.
-const ROOM: usize = MAX_MESSAGE_LEN - HEADER_LEN - 4;
+fn room(codec: &Codec) -> usize {
+    codec.longest() - HEADER_LEN - 4
+}
+
 /// Flags, code, two octets of length, AFI and SAFI.
 const MP_HEADER_LEN: usize = 7;
 
@@ -54,7 +56,7 @@ pub fn pack_announcements(
         // And the next hop's length, and the reserved octet.
         taken += MP_HEADER_LEN + next_hop.size() + 2;
     }
-    let room = ROOM
+    let room = room(codec)
         .checked_sub(taken)
         .filter(|room| *room >= longest)
         .ok_or(EncodeError::AttributesTooLong { length: list.len() })?;
@@ -84,11 +86,11 @@ pub fn pack_withdrawals(codec: &Codec, prefixes: &[IpNet], out: &mut Vec<u8>) ->
     let ipv4 = of(Family::Ipv4);
     let ipv6 = of(Family::Ipv6);
     let mut messages = 0;
-    for prefixes in chunks(&ipv4, ROOM) {
+    for prefixes in chunks(&ipv4, room(codec)) {
         update(prefixes, |_| (), &[], out);
         messages += 1;
     }
-    for prefixes in chunks(&ipv6, ROOM - MP_HEADER_LEN) {
+    for prefixes in chunks(&ipv6, room(codec) - MP_HEADER_LEN) {
         update(&[], |out| write_unreach(Family::Ipv6, prefixes, out), &[], out);
         messages += 1;
     }
