@@ -79,6 +79,14 @@ fn a_vip_that_somebody_deletes_is_back_at_once_until_it_is_contested() {
 }
 
 #[test]
+fn an_upgrade_loses_no_flow_and_cuts_no_connection() {
+    if met(&[Need::Root]) {
+        let scenario = topology("upgrade.scenario.yml");
+        play("quickstart.clab.yml", &["--scenario", scenario.to_str().unwrap()]);
+    }
+}
+
+#[test]
 fn lan_arp_meets_its_expectations() {
     if met(&[Need::Root]) {
         play("lan-arp.clab.yml", &[]);

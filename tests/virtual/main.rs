@@ -12,3 +12,4 @@ mod sabotage;
 mod scenarios;
 mod seeds;
 mod streams;
+mod upgrades;

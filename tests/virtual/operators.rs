@@ -45,11 +45,11 @@ fn a_drain_without_an_agent_is_found_by_the_next_one() {
 }
 
 #[test]
-fn an_upgrade_withdraws_first_keeps_vip_and_guard_and_is_announced_again_by_the_new_one() {
+fn a_restart_withdraws_first_keeps_vip_and_guard_and_is_announced_again_by_the_new_one() {
     let mut lab = Small::new(3);
     let host = lab.node("h0");
     let index = lab.world.host(host).unwrap().kernel.index_of("eth0").unwrap();
-    lab.operate("h0", Operation::Upgrade { pause: Duration::from_millis(300) });
+    lab.operate("h0", Operation::Restart { pause: Duration::from_millis(300) });
     lab.until("it is withdrawn before it ends", secs(1), |world| {
         !uses(world, "tor0", "h0") && world.host(host).unwrap().agent().is_some()
     });

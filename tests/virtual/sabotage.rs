@@ -34,6 +34,7 @@ fn case(steps: Vec<(u64, Planned)>) -> Case {
         }
         swarm.rates.clear();
     };
+    case.swarm.graceful_restart = None;
     plain(&mut case.swarm);
     let steps = steps.into_iter().map(|(at, planned)| (time(at), planned)).collect();
     case.strikes = vec![Strike { kind: Kind::Reload, steps }];
@@ -54,21 +55,20 @@ fn outcome(case: Case, sabotage: Option<Sabotage>) -> Outcome {
 
 #[track_caller]
 fn breaks(steps: &[(u64, Planned)], sabotage: Sabotage, invariant: Invariant) {
-    breaks_with(None, steps, sabotage, invariant);
+    breaks_with(|_| {}, steps, sabotage, invariant);
 }
 
-/// The same with BFD.
+/// The same with another swarm.
 #[track_caller]
-fn breaks_with(use_: Option<BfdUse>, steps: &[(u64, Planned)], sabotage: Sabotage, invariant: Invariant) {
+fn breaks_with(
+    change: impl Fn(&mut Swarm),
+    steps: &[(u64, Planned)],
+    sabotage: Sabotage,
+    invariant: Invariant,
+) {
     let run = |sabotage| {
         let mut case = case(steps.to_vec());
-        let (interval, multiplier) = (Duration::from_millis(300), 3);
-        case.swarm.bfd = use_.map(|use_| BfdPlan { use_, interval, multiplier });
-        if use_ == Some(BfdUse::Tracked) {
-            let mut tracked = case.swarm.services[0].clone();
-            (tracked.vips, tracked.tracked) = (vec!["192.0.2.99".parse().unwrap()], true);
-            case.swarm.services.push(tracked);
-        }
+        change(&mut case.swarm);
         outcome(case, sabotage)
     };
     let well = run(None);
@@ -78,6 +78,18 @@ fn breaks_with(use_: Option<BfdUse>, steps: &[(u64, Planned)], sabotage: Sabotag
     let violation = broken.violation.expect("nothing was found");
     assert_eq!(violation.invariant, invariant, "{violation}");
     assert!(violation.text.contains("h1"), "{violation}");
+}
+
+fn bfd(use_: BfdUse) -> impl Fn(&mut Swarm) {
+    move |swarm| {
+        let (interval, multiplier) = (Duration::from_millis(300), 3);
+        swarm.bfd = Some(BfdPlan { use_, interval, multiplier });
+        if use_ == BfdUse::Tracked {
+            let mut tracked = swarm.services[0].clone();
+            (tracked.vips, tracked.tracked) = (vec!["192.0.2.99".parse().unwrap()], true);
+            swarm.services.push(tracked);
+        }
+    }
 }
 
 fn fault(at: u64, fault: Fault) -> (u64, Planned) {
@@ -148,7 +160,7 @@ fn invariant_8_fails_when_the_driver_keeps_every_answer() {
 fn invariant_2_fails_when_a_static_route_is_kept_for_a_service_that_is_down() {
     let dead = |condition| Fault::Service { host: HOST, service: None, condition };
     let steps = [fault(20, dead(Condition::Dead)), fault(60, dead(Condition::Serving))];
-    breaks_with(Some(BfdUse::Tracked), &steps, Sabotage::WantsBfdUp, Invariant::DownIsWithdrawn);
+    breaks_with(bfd(BfdUse::Tracked), &steps, Sabotage::WantsBfdUp, Invariant::DownIsWithdrawn);
 }
 
 #[test]
@@ -156,12 +168,20 @@ fn invariant_9_fails_when_a_session_outlives_the_failure_of_its_path() {
     // The router says nothing itself while it stands still.
     let node = NodeId(1);
     let steps = [fault(20, Fault::Freeze { node }), fault(26, Fault::Continue { node })];
-    breaks_with(Some(BfdUse::Guards), &steps, Sabotage::HidesBfdFailures, Invariant::PathGuard);
+    breaks_with(bfd(BfdUse::Guards), &steps, Sabotage::HidesBfdFailures, Invariant::PathGuard);
 }
 
 #[test]
 fn invariant_9_fails_when_a_session_is_closed_because_bfd_was_switched_off() {
     let switch = |on| Fault::RouterBfd { router: NodeId(1), on };
     let steps = [fault(20, switch(false)), fault(60, switch(true))];
-    breaks_with(Some(BfdUse::Guards), &steps, Sabotage::MistakesAdminDown, Invariant::PathGuard);
+    breaks_with(bfd(BfdUse::Guards), &steps, Sabotage::MistakesAdminDown, Invariant::PathGuard);
+}
+
+#[test]
+fn invariant_10_fails_when_the_next_program_is_handed_nothing() {
+    let graceful = |swarm: &mut Swarm| swarm.graceful_restart = Some(Duration::from_secs(60));
+    let operation = Operation::Upgrade { pause: Some(Duration::from_millis(70)), force: false };
+    let steps = [(90, Planned::Operation { host: HOST, operation })];
+    breaks_with(graceful, &steps, Sabotage::LosesInheritance, Invariant::UpgradeKeepsRoutes);
 }

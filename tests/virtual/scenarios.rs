@@ -53,6 +53,12 @@ fn a_flow_keeps_its_server_also_when_packets_are_lost() {
 }
 
 #[test]
+fn an_upgrade_loses_no_flow_and_cuts_no_connection() {
+    let scenario = topology("upgrade.scenario.yml");
+    play("quickstart.clab.yml", &["--scenario", scenario.to_str().unwrap()]);
+}
+
+#[test]
 fn the_same_seed_prints_the_same_to_the_letter_and_another_does_not() {
     let (_, first) = play("quickstart.clab.yml", &["--seed", "7"]);
     let (_, again) = play("quickstart.clab.yml", &["--seed", "7"]);

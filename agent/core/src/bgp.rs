@@ -99,6 +99,8 @@ impl Agent {
                     let default = |(prefix, _): &(IpNet, _)| prefix.prefix_len() == 0;
                     self.touched |= changes.iter().any(default);
                 }
+                // Nobody asks for everything here.
+                Bgp::EndOfRib { .. } => {}
                 Bgp::HeardBeyondLimit { peer, heard } => {
                     let limit = self.config.bgp.peers.get(&peer).and_then(|peer| peer.session.heard_limit);
                     let text = format!(

@@ -225,6 +225,7 @@ mod tests {
             peer_role: None,
             add_path: BTreeSet::new(),
             graceful_restart: None,
+            peer_restart: None,
             extended_messages: false,
         };
         peers.session_up(&name, facts);

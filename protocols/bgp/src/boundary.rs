@@ -11,7 +11,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{
-    AsPath, Community, ExtendedCommunity, Family, LargeCommunity, NextHop, Notification, Origin, Role,
+    AsPath, Community, ExtendedCommunity, Family, GracefulRestart, LargeCommunity, NextHop, Notification,
+    Origin, Role,
 };
 
 /// Everything that can happen to a speaker.
@@ -83,6 +84,8 @@ pub enum Action {
     Advertised { peer: PeerName, announced: Vec<IpNet>, withdrawn: Vec<IpNet> },
     /// At the end of a session all its routes are withdrawn before `SessionDown`. What the peer told us changed (only peers with [`Receive::Only`] or [`Receive::All`]); `None` is a withdrawal.
     RoutesChanged { peer: PeerName, changes: Vec<(IpNet, Option<crate::wire::ReceivedRoute>)> },
+    /// The peer has told all its routes of this family (RFC 4724 §2). Only where [`Receive::All`] is asked for.
+    EndOfRib { peer: PeerName, family: Family },
     /// The peer has announced this many prefixes within a minute, more than its `heard_limit`; once a session.
     HeardBeyondLimit { peer: PeerName, heard: u64 },
     /// The peer sent something RFC 7606 lets us survive. Counted in status, logged by the driver.
@@ -183,7 +186,7 @@ pub struct SessionOptions {
     #[serde(default)]
     pub heard_limit: Option<u32>,
     /// Whether the peer is asked to keep our routes when the session ends without a NOTIFICATION, and for how long, in whole seconds up
-    /// to 4095 (RFC 4724).
+    /// to 4095 (RFC 4724). Zero: it is asked to keep nothing, and told that we keep its routes if it restarts.
     #[serde(default)]
     pub graceful_restart: Option<Duration>,
 }
@@ -353,6 +356,9 @@ pub struct SessionFacts {
     /// How long the peer keeps our routes when the session ends without a NOTIFICATION (RFC 4724); `None`: not at all.
     #[serde(default)]
     pub graceful_restart: Option<Duration>,
+    /// What the peer says of its own restarts, where we have told it anything about that (RFC 4724 §3).
+    #[serde(default)]
+    pub peer_restart: Option<GracefulRestart>,
     /// Whether messages may be longer than 4096 octets, both sides agreeing (RFC 8654).
     #[serde(default)]
     pub extended_messages: bool,

@@ -43,11 +43,12 @@ pub(crate) fn offer(ours: Local, config: &PeerConfig, continuity: Continuity) ->
     }
     if let Some(time) = config.session.graceful_restart {
         let family = |family: &Family| (AfiSafi::from(*family), continuity.preserved);
+        let asked = config.families.iter().filter(|_| !time.is_zero());
         capabilities.push(Capability::GracefulRestart(GracefulRestart {
             restarted: continuity.restarted,
             notification: false,
             restart_time: u16::try_from(time.as_secs()).unwrap_or(GracefulRestart::LONGEST),
-            families: config.families.iter().map(family).collect(),
+            families: asked.map(family).collect(),
         }));
     }
     capabilities.push(Capability::FourOctetAs(ours.asn));
@@ -141,6 +142,11 @@ pub(crate) fn negotiate(
         });
         config.session.add_path && matches!(told.next(), Some(ADD_PATH_SEND | ADD_PATH_BOTH))
     };
+    let peer_restart = open.capabilities.iter().find_map(|capability| match capability {
+        Capability::GracefulRestart(restart) => Some(restart.clone()),
+        _ => None,
+    });
+    let peer_restart = peer_restart.filter(|_| config.session.graceful_restart.is_some());
     Ok(SessionFacts {
         local,
         remote,
@@ -153,9 +159,11 @@ pub(crate) fn negotiate(
             .collect(),
         add_path: families.iter().copied().filter(sends_paths).collect(),
         // RFC 4724 §3: a peer that lists no family cannot restart itself, but keeps our routes.
-        graceful_restart: config.session.graceful_restart.filter(|_| {
-            open.capabilities.iter().any(|capability| matches!(capability, Capability::GracefulRestart(_)))
-        }),
+        graceful_restart: config
+            .session
+            .graceful_restart
+            .filter(|time| !time.is_zero() && peer_restart.is_some()),
+        peer_restart,
         families,
         four_octet_as: open.capabilities.iter().any(|c| matches!(c, Capability::FourOctetAs(_))),
         route_refresh: told(&Capability::RouteRefresh),
@@ -411,9 +419,18 @@ mod tests {
             let restart = told.then(|| Capability::GracefulRestart(keeps.clone()));
             theirs(65002, [Capability::Multiprotocol(IPV4)].into_iter().chain(restart).collect())
         };
-        let agreed = |open: &Open, config: &PeerConfig| agree(open, config).unwrap().graceful_restart;
-        assert_eq!(agreed(&theirs(true), &ten), Some(Duration::from_secs(10)));
-        assert_eq!(agreed(&theirs(false), &ten), None);
-        assert_eq!(agreed(&theirs(true), &config(None)), None);
+        let agreed = |open: &Open, config: &PeerConfig| {
+            let facts = agree(open, config).unwrap();
+            (facts.graceful_restart, facts.peer_restart)
+        };
+        assert_eq!(agreed(&theirs(true), &ten), (Some(Duration::from_secs(10)), Some(keeps.clone())));
+        assert_eq!(agreed(&theirs(false), &ten), (None, None));
+        assert_eq!(agreed(&theirs(true), &config(None)), (None, None));
+        // Who only keeps others' routes lists no family, and is kept nothing of.
+        let helper = config(Some(Duration::ZERO));
+        let told = offer(OURS, &helper, Continuity::default()).capabilities;
+        let nothing = GracefulRestart { restart_time: 0, ..keeps.clone() };
+        assert!(told.contains(&Capability::GracefulRestart(nothing)), "{told:?}");
+        assert_eq!(agreed(&theirs(true), &helper), (None, Some(keeps)));
     }
 }

@@ -358,6 +358,7 @@ impl PeerFsm {
         self.counters.updates_in += 1;
         self.counters.malformed += update.errors.len() as u64;
         let errors = std::mem::take(&mut update.errors);
+        let end_of_rib = update.end_of_rib.filter(|_| self.config.receive == Receive::All);
         let Some(session) = self.connections.get_mut(side).and_then(Connection::session_mut) else { return };
         let learned = session.adj_rib_in.hear(fx.now, update, self.config.session.heard_limit);
         let mut changes = learned.changes;
@@ -375,6 +376,8 @@ impl PeerFsm {
             fx.actions.push(Action::HeardBeyondLimit { peer: self.name.clone(), heard });
         }
         self.report(changes, fx);
+        let told = |family| Action::EndOfRib { peer: self.name.clone(), family };
+        fx.actions.extend(end_of_rib.map(told));
     }
 
     fn receive_differently(&mut self, former: &PeerConfig, fx: &mut Effects) {

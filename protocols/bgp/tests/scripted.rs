@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyvip_bgp::error::Severity;
 use anyvip_bgp::wire::{
     AsPath, Capability, Codec, Family, Framer, Message, NextHop, Notification, Open, PathAttributes, Reach,
-    Update,
+    Update, end_of_rib,
 };
 use anyvip_bgp::{
     Action, ConnectionId, Endpoint, Event, PeerConfig, PeerName, PeerState, Receive, RouteAttributes,
@@ -35,6 +35,23 @@ fn prefix(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
+fn config(asn: u32, session: SessionOptions) -> SpeakerConfig {
+    let peer = PeerConfig {
+        remote: Endpoint { address: Ipv4Addr::new(10, 0, 0, 2).into(), interface: None, port: 179 }.into(),
+        asn: PEER_ASN,
+        connect: true,
+        hold_time: Some(Duration::from_secs(9)),
+        connect_retry: Duration::from_secs(1),
+        ttl: Some(1),
+        families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
+        receive: Receive::All,
+        session,
+        transport: Transport::default(),
+    };
+    let router_id = Ipv4Addr::new(10, 0, 0, 1);
+    SpeakerConfig { asn, router_id, peers: BTreeMap::from([(name(), peer)]) }
+}
+
 impl Scripted {
     /// A speaker of this AS, connected, its OPEN sent and written.
     fn connected(asn: u32) -> Scripted {
@@ -44,21 +61,7 @@ impl Scripted {
     fn connected_with(asn: u32, session: SessionOptions) -> Scripted {
         let mut speaker = Speaker::new(Seed::new(1));
         let now = Time::from_secs(1);
-        let peer = PeerConfig {
-            remote: Endpoint { address: Ipv4Addr::new(10, 0, 0, 2).into(), interface: None, port: 179 }
-                .into(),
-            asn: PEER_ASN,
-            connect: true,
-            hold_time: Some(Duration::from_secs(9)),
-            connect_retry: Duration::from_secs(1),
-            ttl: Some(1),
-            families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
-            receive: Receive::All,
-            session,
-            transport: Transport::default(),
-        };
-        let router_id = Ipv4Addr::new(10, 0, 0, 1);
-        let config = SpeakerConfig { asn, router_id, peers: BTreeMap::from([(name(), peer)]) };
+        let config = config(asn, session);
         let actions = speaker.handle(now, Event::Configure(config));
         assert!(matches!(actions[0], Action::Connect { connection: ID, ttl: Some(1), .. }));
         let local: SocketAddr = "10.0.0.1:40000".parse().unwrap();
@@ -229,6 +232,21 @@ fn updates_alone_keep_a_session_alive_and_silence_for_the_hold_time_ends_it() {
         let said = scripted.read(&said);
         assert!(matches!(&said[..], [.., Message::Notification(said)] if said.code == 4), "{said:?}");
     }
+}
+
+/// RFC 4724 §2.
+#[test]
+fn the_end_of_all_routes_is_told_behind_them_and_only_who_hears_everything_is_told() {
+    let mut scripted = Scripted::established(65001, Vec::new());
+    let bytes = [raw_update(&[]), end_of_rib(Family::Ipv4)].concat();
+    let actions = scripted.handle(Event::Received { connection: ID, bytes });
+    let end = Action::EndOfRib { peer: name(), family: Family::Ipv4 };
+    assert!(matches!(&actions[..], [Action::RoutesChanged { .. }, last] if *last == end), "{actions:?}");
+    let mut config = config(65001, SessionOptions::default());
+    config.peers.get_mut(&name()).unwrap().receive = Receive::Nothing;
+    scripted.handle(Event::Configure(config));
+    let said = scripted.handle(Event::Received { connection: ID, bytes: end_of_rib(Family::Ipv6) });
+    assert_eq!(said, []);
 }
 
 #[test]

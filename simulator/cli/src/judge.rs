@@ -74,7 +74,10 @@ impl Truth {
             Disturbance::Loss { router, .. } => {
                 self.disturbed.insert(router.clone());
             }
-            Disturbance::DeleteVip { .. } | Disturbance::Sysctl { .. } | Disturbance::Reload { .. } => {}
+            Disturbance::DeleteVip { .. }
+            | Disturbance::Sysctl { .. }
+            | Disturbance::Reload { .. }
+            | Disturbance::Upgrade(_) => {}
         }
     }
 
@@ -172,6 +175,7 @@ fn router_facts(
         clear: !truth.disturbed.contains(node) && !truth.disturbed.contains(router),
         established: true,
         heard: uses,
+        retained: None,
         equal: true,
         chosen: Some(uses),
         hold_time: None,

@@ -402,6 +402,7 @@ impl Play<'_> {
             Disturbance::KillAgent(node) => at_node(node, Order::Agent(AgentOrder::Kill)),
             Disturbance::StopAgent(node) => at_node(node, Order::Agent(AgentOrder::Stop)),
             Disturbance::StartAgent(node) => at_node(node, Order::Agent(AgentOrder::Start)),
+            Disturbance::Upgrade(node) => at_node(node, Order::AgentSays(vec!["upgrade".to_owned()])),
             Disturbance::Drain { node, service } => at_node(node, says("drain", service)),
             Disturbance::Undrain { node, service } => at_node(node, says("undrain", service)),
             Disturbance::CarrierDown(ports) | Disturbance::CarrierUp(ports) => {

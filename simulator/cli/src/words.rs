@@ -109,6 +109,7 @@ pub(crate) fn describe_disturbance(disturbance: &Disturbance) -> String {
         Disturbance::KillAgent(node) => format!("kill the agent of {node} (SIGKILL)"),
         Disturbance::StopAgent(node) => format!("stop the agent of {node} (SIGTERM)"),
         Disturbance::StartAgent(node) => format!("start the agent of {node}"),
+        Disturbance::Upgrade(node) => format!("upgrade the agent of {node}"),
         Disturbance::Drain { node, service } => format!("drain {node}{}", named(service)),
         Disturbance::Undrain { node, service } => format!("undrain {node}{}", named(service)),
         Disturbance::CarrierDown(at) => format!("{} goes down: the other end loses carrier", ports(at)),

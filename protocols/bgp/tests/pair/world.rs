@@ -496,6 +496,7 @@ impl World {
             Action::StateChanged { .. }
             | Action::Advertised { .. }
             | Action::HeardBeyondLimit { .. }
+            | Action::EndOfRib { .. }
             | Action::Malformed { .. }
             | Action::Rejected { .. } => {}
         }

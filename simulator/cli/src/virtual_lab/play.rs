@@ -19,8 +19,10 @@ use crate::journal::{Journal, Kind};
 use crate::report::Report;
 use crate::words::{self, describe, describe_action, describe_disturbance, end_of_session, kind, weights_of};
 
-/// An agent that is told to stop or to drain answers within this.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// An agent that is told to stop or to drain answers within this, and one that takes over has decided everything.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// What a program takes from exec to its first event; as long as that of a real one on a small machine.
+const PROGRAM_START: Duration = Duration::from_millis(70);
 
 /// What came of it.
 pub(super) struct Outcome {
@@ -290,8 +292,29 @@ impl Play<'_> {
                 let before = answers(&self.world);
                 self.patiently("the agent does not answer", |world| !running || answers(world) > before)
             }
+            Disturbance::Upgrade(node) => {
+                let host = self.find(node)?;
+                let phase = |world: &World| {
+                    let host = world.host(host)?;
+                    Some(host.agent()?.status(host.agent_time(world.now())?).upgrade?.phase)
+                };
+                self.patiently("the new program does not take over", |world| {
+                    world.host(host).is_some_and(|host| host.agent().is_some())
+                        && phase(world).is_none_or(|phase| phase == "done" || phase == "failed")
+                })?;
+                match phase(&self.world).as_deref() {
+                    Some("done") => Ok(()),
+                    _ => Err(self.last_reply(host)),
+                }
+            }
             _ => Ok(()),
         }
+    }
+
+    /// What the agent said to its operator last.
+    fn last_reply(&self, host: world::NodeId) -> String {
+        let said = self.world.host(host).and_then(|host| host.replies.last());
+        said.map_or("the agent said nothing".to_owned(), |(_, _, reply)| reply.text.clone())
     }
 
     fn patiently(&mut self, what: &str, so: impl FnMut(&World) -> bool) -> Result<(), String> {
@@ -322,6 +345,9 @@ impl Play<'_> {
             Disturbance::KillAgent(node) => vec![Fault::KillAgent { host: self.find(node)? }],
             Disturbance::StopAgent(node) => return operation(node, Operation::Terminate),
             Disturbance::StartAgent(node) => return operation(node, Operation::Start),
+            Disturbance::Upgrade(node) => {
+                return operation(node, Operation::Upgrade { pause: Some(PROGRAM_START), force: false });
+            }
             Disturbance::Drain { node, service } => {
                 return operation(node, Operation::Drain { service: service.clone(), reason: None });
             }

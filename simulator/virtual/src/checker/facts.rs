@@ -65,6 +65,8 @@ pub struct RouterFacts {
     pub established: bool,
     /// Its Adj-RIB-In holds the route.
     pub heard: bool,
+    /// It goes on using the route of a former session, for so long at most (RFC 4724).
+    pub retained: Option<Duration>,
     /// With the attributes that the Adj-RIB-Out has.
     pub equal: bool,
     /// It sends packets there; `None`: it may leave it out (too many next hops).
@@ -88,7 +90,7 @@ pub struct PathFacts {
     pub detection: Duration,
     /// How long ago the last packet of the other end was taken.
     pub silent: Duration,
-    /// How long ago the BFD thread went on after it was stopped.
+    /// How long ago the BFD thread began, or went on after it was stopped.
     pub running: Duration,
     /// The guarded BGP session is Established, and was so before BFD failed last.
     pub outlived: bool,

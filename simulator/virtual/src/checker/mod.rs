@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod facts;
 mod gather;
+mod promise;
 pub mod rules;
 mod watch;
 
@@ -45,11 +46,13 @@ pub enum Invariant {
     BoundedMemory,
     /// 9: A path that BFD finds down carries no session, and BFD closes nothing else.
     PathGuard,
+    /// 10: An upgrade that was promised to lose no route loses none.
+    UpgradeKeepsRoutes,
 }
 
 impl Invariant {
     /// All of them, by number.
-    pub const ALL: [Invariant; 9] = [
+    pub const ALL: [Invariant; 10] = [
         Invariant::AddressBehindAnnouncement,
         Invariant::DownIsWithdrawn,
         Invariant::ViewsAgree,
@@ -59,6 +62,7 @@ impl Invariant {
         Invariant::Progress,
         Invariant::BoundedMemory,
         Invariant::PathGuard,
+        Invariant::UpgradeKeepsRoutes,
     ];
 
     /// Its number in the design, from 1.
@@ -82,6 +86,7 @@ impl Invariant {
             Invariant::PathGuard => {
                 "a path that BFD finds down carries no session, and BFD closes nothing else"
             }
+            Invariant::UpgradeKeepsRoutes => "an upgrade loses no route where none was said to be lost",
         }
     }
 }

@@ -13,6 +13,8 @@ const MOMENT: Duration = Duration::from_millis(500);
 const SLACK: Duration = Duration::from_secs(5);
 /// Without a hold time only speaking finds a dead session; KEEPALIVEs and retransmissions take this long.
 const NO_HOLD_TIME: Duration = Duration::from_secs(120);
+/// A program that took over is back on its sessions, and has said End-of-RIB for all that it has decided, within this.
+const TAKING_OVER: Duration = Duration::from_secs(60);
 /// A deadline is kept at once.
 const PUNCTUAL: Duration = Duration::from_millis(100);
 
@@ -47,7 +49,8 @@ pub fn down_is_withdrawn(vip: &VipFacts, peer: &PeerFacts) -> Option<Suspicion> 
 
 /// 2, seen from the router: what is down, drained or has no live agent is forgotten within detection and hold time.
 pub fn down_is_forgotten(vip: &VipFacts, router: &RouterFacts) -> Option<Suspicion> {
-    if !router.able || !router.heard || router.agent_slow {
+    let known = router.heard || router.retained.is_some();
+    if !router.able || !known || router.agent_slow {
         return None;
     }
     let hold = match router.hold_time {
@@ -56,13 +59,22 @@ pub fn down_is_forgotten(vip: &VipFacts, router: &RouterFacts) -> Option<Suspici
         None => return None,
     };
     if let Some(at_most) = router.agent_silent {
+        // The router has promised to wait, and its time is known.
+        if router.retained.is_some_and(|left| !left.is_zero()) {
+            return None;
+        }
         // Whoever is stopped, goes on for a moment and is stopped again has spoken in that moment.
         let what = "is still known to the router though no agent lives";
         return Some(Suspicion { grace: hold + SLACK, what, at_most });
     }
     let down = vip.able && vip.present && vip.healthy == Some(false);
     let over = down && !vip.depreferences || vip.able && (!vip.present || vip.admin == Admin::Drained);
-    suspect(over, vip.detection + 2 * hold + SLACK, "is still known to the router though it is withdrawn")
+    let grace = vip.detection + 2 * hold + SLACK + taking_over(router);
+    suspect(over, grace, "is still known to the router though it is withdrawn")
+}
+
+fn taking_over(router: &RouterFacts) -> Duration {
+    router.retained.map_or(Duration::ZERO, |_| TAKING_OVER)
 }
 
 /// 3: The peer's view equals our Adj-RIB-Out: at once when quiet, and soon when nothing is in the way.
@@ -119,7 +131,7 @@ pub fn drained_is_withheld(vip: &VipFacts, peer: &PeerFacts) -> Option<Suspicion
 /// 6, seen from the router: it sends nothing there once the withdrawal has arrived.
 pub fn drained_gets_nothing(vip: &VipFacts, router: &RouterFacts) -> Option<Suspicion> {
     let sends = vip.admin == Admin::Drained && router.able && router.chosen == Some(true);
-    let grace = router.hold_time.map_or(NO_HOLD_TIME, |hold| 2 * hold + SLACK);
+    let grace = router.hold_time.map_or(NO_HOLD_TIME, |hold| 2 * hold + SLACK) + taking_over(router);
     suspect(sends && !router.agent_slow, grace, "is drained and the router sends new flows to it")
 }
 

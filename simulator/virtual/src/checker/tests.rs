@@ -31,6 +31,7 @@ fn router() -> RouterFacts {
         clear: true,
         established: true,
         heard: true,
+        retained: None,
         equal: true,
         chosen: Some(true),
         hold_time: Some(Duration::from_secs(9)),
@@ -118,6 +119,27 @@ fn a_router_forgets_a_dead_agent_within_the_hold_time() {
     assert_eq!(all.first(), Some(&(Invariant::DownIsWithdrawn, 25)), "{all:?}");
 }
 
+/// RFC 4724: the router has been asked to wait.
+#[test]
+fn a_router_may_keep_the_routes_of_a_restart_for_their_time_and_those_of_a_dead_service_not_so_long() {
+    let gone = PeerFacts::default();
+    let kept =
+        |left: u64| RouterFacts { heard: false, retained: Some(Duration::from_secs(left)), ..router() };
+    let waits = |checker: &mut Checker, now: Time| {
+        let facts = RouterFacts {
+            agent_silent: Some(Duration::MAX),
+            ..kept(30u64.saturating_sub(now.as_millis() / 1000))
+        };
+        checker.router(now, place(), (&vip(), &gone, &facts), &name);
+    };
+    let all = found(60, waits);
+    assert_eq!(all.first(), Some(&(Invariant::DownIsWithdrawn, 45)), "{all:?}");
+    let dead = VipFacts { healthy: Some(false), ..vip() };
+    let all = found(200, |checker, now| checker.router(now, place(), (&dead, &gone, &kept(300)), &name));
+    let first = all.iter().find(|(invariant, _)| *invariant == Invariant::DownIsWithdrawn).map(|(_, at)| *at);
+    assert!(first.is_some_and(|first| (60..120).contains(&first)), "{all:?}");
+}
+
 #[test]
 fn views_that_differ_are_wrong_at_once_when_quiet_and_soon_otherwise() {
     let lost = RouterFacts { heard: false, chosen: Some(false), ..router() };
@@ -202,7 +224,7 @@ fn the_same_thing_is_told_once_and_numbered_as_in_the_design() {
     let bare = VipFacts { guarded: Some(false), ..vip() };
     assert_eq!(found(30, |checker, now| checker.vip(now, place(), &bare, &name)).len(), 1);
     let numbers: Vec<usize> = Invariant::ALL.iter().map(|invariant| invariant.number()).collect();
-    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
 }
 
 #[test]

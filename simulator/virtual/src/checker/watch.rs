@@ -16,6 +16,7 @@ use super::gather::{
     Known, Pair, able_router, address_of, clear, concerns, follows, guarded, peer_at, received, same,
     session_at, silent, static_at, told, vip_facts,
 };
+use super::promise::{self, Promise};
 use super::rules;
 use super::{Checker, Invariant, Place, Violation};
 use crate::router::MULTIPATH_LIMIT;
@@ -50,6 +51,7 @@ pub struct Watch {
     checker: Checker,
     hosts: BTreeMap<NodeId, Known>,
     clear_since: BTreeMap<(NodeId, u32), Time>,
+    promises: BTreeMap<NodeId, Promise>,
     next_look: Time,
     next_weighing: Time,
     breaches: usize,
@@ -108,6 +110,7 @@ impl Watch {
             checker: Checker::default(),
             hosts,
             clear_since: BTreeMap::new(),
+            promises: BTreeMap::new(),
             next_look: Time::ZERO + LOOK,
             next_weighing: Time::ZERO + WEIGH,
             breaches: 0,
@@ -122,10 +125,14 @@ impl Watch {
         match world.step(until) {
             Some(turn) => {
                 let touched = turn.touched.clone();
+                let still = touched.is_empty();
                 for node in touched {
                     if let Some(host) = world.host(node) {
                         self.host(world.now(), node, host, world);
                     }
+                }
+                if !still {
+                    self.promises(world);
                 }
                 if world.breaches().len() > self.breaches {
                     self.contracts(world);
@@ -281,7 +288,23 @@ impl Watch {
         let Some(mut known) = self.hosts.remove(&node) else { return };
         self.notice(now, &mut known, host);
         self.host_side(now, node, &known, host, world);
+        if let Some(promise) = Promise::made(world, node, &known, self.promises.get(&node)) {
+            self.promises.insert(node, promise);
+        }
         self.hosts.insert(node, known);
+    }
+
+    /// What was promised for an upgrade.
+    fn promises(&mut self, world: &World) {
+        for (node, promise) in self.promises.iter_mut().filter(|(_, promise)| promise.is_open()) {
+            let (Some(known), Some(host)) = (self.hosts.get(node), world.host(*node)) else { continue };
+            while let Some((number, vip)) = promise.broken(world, *node, known) {
+                let Some(pair) = known.pairs.get(number as usize) else { continue };
+                let place = Place { node: node.0, peer: AT_ROUTER + number, vip: Some(vip) };
+                let text = promise::sentence(host, pair, vip);
+                self.checker.wrong(world.now(), place, Invariant::UpgradeKeepsRoutes, text);
+            }
+        }
     }
 
     /// What one host decides, against what is true there.
@@ -366,6 +389,7 @@ impl Watch {
             heard,
             hold_time: router.plan.config.hold_time,
             clear: self.is_clear(now, NodeId(place.node), number),
+            retained: promise::retained(world, pair, None),
             agent_silent: host.silent(now),
             ..RouterFacts::default()
         };
@@ -402,7 +426,7 @@ impl Watch {
             up: host.pace() != Some(Pace::Frozen) && session.view.state == State::Up,
             detection: session.view.detection.unwrap_or_default(),
             silent: session.heard.map_or(Duration::MAX, |heard| now.since(heard)),
-            running: now.since(host.resumed()),
+            running: now.since(host.resumed().max(began)),
             outlived: guarded
                 && since.is_some_and(|since| session.failed.is_some_and(|failed| since < failed)),
         };
@@ -541,6 +565,7 @@ impl Watch {
             clear: self.is_clear(world.now(), node, number),
             established: view.is_some_and(|view| view.state == PeerState::Established),
             heard: heard.is_some(),
+            retained: promise::retained(world, pair, Some(vip)),
             equal: heard.is_none_or(|heard| told.is_some_and(|told| same(heard, told))),
             chosen: match chosen {
                 Some(true) => Some(true),
@@ -570,6 +595,7 @@ impl Watch {
             clear: self.is_clear(world.now(), node, number),
             established: true,
             heard: uses,
+            retained: None,
             equal: true,
             chosen: Some(uses),
             hold_time: Some(session.and_then(|session| session.view.detection).unwrap_or(SLOW_DETECTION)),

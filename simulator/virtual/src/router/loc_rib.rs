@@ -50,14 +50,18 @@ impl LocRib {
         }
     }
 
-    /// Forgets all routes of a peer and names their prefixes.
-    pub fn forget(&mut self, peer: &PeerName) -> BTreeSet<IpNet> {
-        let prefixes: BTreeSet<IpNet> = self
-            .learned
+    /// What a peer has told.
+    pub fn prefixes_of(&self, peer: &PeerName) -> BTreeSet<IpNet> {
+        self.learned
             .iter()
             .filter(|(_, ranking)| ranking.routes.contains_key(peer))
             .map(|(prefix, _)| *prefix)
-            .collect();
+            .collect()
+    }
+
+    /// Forgets all routes of a peer and names their prefixes.
+    pub fn forget(&mut self, peer: &PeerName) -> BTreeSet<IpNet> {
+        let prefixes = self.prefixes_of(peer);
         for prefix in &prefixes {
             self.learn(*prefix, peer, None);
         }

@@ -2,7 +2,8 @@
 //!
 //! It owns the [`Speaker`] and the [`LocRib`]. What the speaker reports is handled within the same `handle`; only
 //! effects leave: bytes and connections, routes to install, and what a person may want to know. Like most routers it
-//! drops the sessions of an interface that goes down at once ("fast external failover") and does not wait for a timer.
+//! drops the sessions of an interface that goes down at once ("fast external failover") and does not wait for a timer, and
+//! keeps the routes of neighbours that restart and have asked for it (RFC 4724).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,12 +19,14 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::lab::{Lab, RouterRole};
+use retained::Retained;
 
 mod fib;
 mod hashing;
 mod install;
 mod loc_rib;
 mod ranking;
+mod retained;
 
 pub use fib::Fib;
 pub use hashing::Hashing;
@@ -137,6 +140,7 @@ pub struct Router {
     /// Neighbours that are told our best routes; few of many.
     readvertised: Vec<PeerName>,
     rib: LocRib,
+    retained: Retained,
 }
 
 impl Router {
@@ -149,6 +153,7 @@ impl Router {
             sessions: BTreeMap::new(),
             readvertised: Vec::new(),
             rib: LocRib::default(),
+            retained: Retained::default(),
         }
     }
 
@@ -157,8 +162,18 @@ impl Router {
     pub fn handle(&mut self, now: Time, event: Event) -> Vec<Action> {
         let mut turn = Turn::default();
         match event {
-            Event::DeadlineReached => turn.ask(anyvip_bgp::Event::DeadlineReached),
-            Event::Bgp(event) => turn.ask(event),
+            Event::DeadlineReached => {
+                while let Some(peer) = self.retained.overdue(now) {
+                    self.give_up(&peer, &mut turn);
+                }
+                turn.ask(anyvip_bgp::Event::DeadlineReached);
+            }
+            Event::Bgp(event) => {
+                if let anyvip_bgp::Event::PathDown { peer } = &event {
+                    self.give_up(peer, &mut turn);
+                }
+                turn.ask(event);
+            }
             Event::Configure(config) => {
                 let readvertised = config.neighbours.iter().filter(|(_, neighbour)| neighbour.readvertise);
                 self.readvertised = readvertised.map(|(peer, _)| peer.clone()).collect();
@@ -180,8 +195,16 @@ impl Router {
     /// What the speaker is asked, and what follows from it.
     fn work_off(&mut self, now: Time, turn: &mut Turn) {
         while let Some(event) = turn.asked.pop_front() {
-            for action in self.speaker.handle(now, event) {
-                self.learn(action, turn);
+            let actions = self.speaker.handle(now, event);
+            let mut ending: Vec<PeerName> = actions.iter().filter_map(ended).cloned().collect();
+            for action in actions {
+                // At the end of a session the speaker takes everything back. What becomes of it is decided where the reason is known.
+                if matches!(&action, anyvip_bgp::Action::RoutesChanged { peer, .. } if ending.contains(peer))
+                {
+                    continue;
+                }
+                ending.retain(|peer| ended(&action) != Some(peer));
+                self.learn(now, action, turn);
             }
             if turn.asked.is_empty() {
                 self.settle(turn);
@@ -191,7 +214,7 @@ impl Router {
 
     /// When to call `handle` with [`Event::DeadlineReached`].
     pub fn next_deadline(&self) -> Option<Time> {
-        self.speaker.next_deadline()
+        self.speaker.next_deadline().into_iter().chain(self.retained.next_deadline()).min()
     }
 
     /// Sessions, Adj-RIB-In and Adj-RIB-Out of each neighbour.
@@ -202,6 +225,11 @@ impl Router {
     /// All routes that were learned, and what was chosen.
     pub fn rib(&self) -> &LocRib {
         &self.rib
+    }
+
+    /// What a neighbour told on a former session, if it is in use until it tells everything anew: how long at most, and which.
+    pub fn retained(&self, now: Time, peer: &PeerName) -> Option<(Duration, &BTreeSet<IpNet>)> {
+        self.retained.of(now, peer)
     }
 
     /// Loses all routes of a neighbour (or of all) while the sessions stand: a bug that routers have had. The neighbour
@@ -226,9 +254,26 @@ impl Router {
         self.rib.installed()
     }
 
+    /// What is kept of a neighbour that restarts is of no use any more.
+    fn give_up(&mut self, peer: &PeerName, turn: &mut Turn) {
+        let lost = self.retained.path_lost(peer);
+        self.lose(peer, lost, turn);
+    }
+
+    fn lose(&mut self, peer: &PeerName, prefixes: BTreeSet<IpNet>, turn: &mut Turn) {
+        for prefix in prefixes {
+            self.rib.learn(prefix, peer, None);
+            turn.touched.insert(prefix);
+        }
+    }
+
     /// The speaker's peers are the neighbours on interfaces that have a link.
-    fn configure(&self, turn: &mut Turn) {
+    fn configure(&mut self, turn: &mut Turn) {
         let Some(config) = &self.config else { return };
+        let reached = |peer: &PeerName| {
+            config.neighbours.get(peer).is_some_and(|neighbour| !self.down.contains(&neighbour.interface))
+        };
+        let gone: Vec<PeerName> = self.retained.neighbours().filter(|peer| !reached(peer)).cloned().collect();
         let peers = config
             .neighbours
             .iter()
@@ -243,7 +288,11 @@ impl Router {
                     ttl: Some(1),
                     families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
                     receive: Receive::All,
-                    session: SessionOptions::default(),
+                    // Like most routers it keeps what a neighbour that restarts has told, and asks for nothing like that itself.
+                    session: SessionOptions {
+                        graceful_restart: Some(Duration::ZERO),
+                        ..SessionOptions::default()
+                    },
                     transport: Transport::default(),
                 };
                 (name.clone(), peer)
@@ -251,9 +300,12 @@ impl Router {
             .collect();
         let (asn, router_id) = (config.asn, config.router_id);
         turn.ask(anyvip_bgp::Event::Configure(SpeakerConfig { asn, router_id, peers }));
+        for peer in gone {
+            self.give_up(&peer, turn);
+        }
     }
 
-    fn learn(&mut self, action: anyvip_bgp::Action, turn: &mut Turn) {
+    fn learn(&mut self, now: Time, action: anyvip_bgp::Action, turn: &mut Turn) {
         use anyvip_bgp::Action as Bgp;
         match action {
             Bgp::Connect { .. } | Bgp::Send { .. } | Bgp::Close { .. } => {
@@ -261,21 +313,33 @@ impl Router {
             }
             Bgp::StateChanged { .. } | Bgp::Advertised { .. } => {}
             Bgp::SessionUp { peer, facts } => {
+                let lost = self.retained.session_up(now, &peer, facts.peer_restart.as_ref());
+                self.lose(&peer, lost, turn);
                 self.sessions.insert(peer.clone(), facts);
                 turn.told.insert(peer.clone());
                 turn.actions.push(Action::SessionUp { peer });
             }
             Bgp::SessionDown { peer, was_established, reason } => {
-                self.sessions.remove(&peer);
-                turn.touched.extend(self.rib.forget(&peer));
+                if let Some(facts) = self.sessions.remove(&peer) {
+                    // RFC 4724 §4.2: what ends with a NOTIFICATION is meant to end.
+                    let restart = facts.peer_restart.filter(|_| matches!(reason, DownReason::Connection(_)));
+                    let told = self.rib.prefixes_of(&peer);
+                    let lost = self.retained.session_lost(now, &peer, restart.as_ref(), told);
+                    self.lose(&peer, lost, turn);
+                }
                 turn.actions.push(Action::SessionDown { peer, was_established, reason });
             }
             Bgp::RoutesChanged { peer, changes } => {
                 for (prefix, route) in changes {
+                    self.retained.told(&peer, &prefix);
                     let learned = route.and_then(|route| self.learned(&peer, route));
                     self.rib.learn(prefix, &peer, learned);
                     turn.touched.insert(prefix);
                 }
+            }
+            Bgp::EndOfRib { peer, family } => {
+                let lost = self.retained.all_told(&peer, family);
+                self.lose(&peer, lost, turn);
             }
             Bgp::HeardBeyondLimit { .. } => {}
             Bgp::Malformed { peer, error } => {
@@ -373,6 +437,14 @@ impl Router {
             );
         }
         routes
+    }
+}
+
+/// Whose session this ends.
+fn ended(action: &anyvip_bgp::Action) -> Option<&PeerName> {
+    match action {
+        anyvip_bgp::Action::SessionDown { peer, was_established: true, .. } => Some(peer),
+        _ => None,
     }
 }
 

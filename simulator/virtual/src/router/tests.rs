@@ -12,6 +12,8 @@ const VIP6: &str = "2001:db8::53/128";
 /// A router and agents around it; bytes arrive at once.
 struct World {
     now: Time,
+    /// What agents ask for: that their routes are kept so long.
+    graceful_restart: Option<Duration>,
     router: Router,
     agents: BTreeMap<u8, Speaker>,
     /// The router's end of each agent's connection.
@@ -47,8 +49,13 @@ fn config(agents: &[u8]) -> RouterConfig {
 
 impl World {
     fn new(agents: &[u8]) -> World {
+        World::with(agents, None)
+    }
+
+    fn with(agents: &[u8], graceful_restart: Option<Duration>) -> World {
         let mut world = World {
             now: Time::ZERO,
+            graceful_restart,
             router: Router::new(&Seed::new(1)),
             agents: BTreeMap::new(),
             wires: BTreeMap::new(),
@@ -59,30 +66,46 @@ impl World {
         };
         world.router(Event::Configure(config(agents)));
         for n in agents {
-            world.agents.insert(*n, Speaker::new(Seed::new(u64::from(*n))));
-            let peer = PeerConfig {
-                remote: Endpoint { address: IpAddr::from([10, 0, *n, 1]), interface: None, port: 179 }.into(),
-                asn: 64_999,
-                connect: true,
-                hold_time: Some(Duration::from_secs(9)),
-                connect_retry: Duration::from_secs(1),
-                ttl: Some(1),
-                families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
-                receive: Receive::Nothing,
-                session: SessionOptions::default(),
-                transport: Transport::default(),
-            };
-            world.agent(
-                *n,
-                BgpEvent::Configure(SpeakerConfig {
-                    asn: 65_000 + u32::from(*n),
-                    router_id: Ipv4Addr::new(10, 0, *n, 11),
-                    peers: BTreeMap::from([("tor".into(), peer)]),
-                }),
-            );
+            world.start(*n, false);
         }
         world.run_for(Duration::from_secs(3));
         world
+    }
+
+    /// An agent begins, or begins again, as the heir of the former one or not.
+    fn start(&mut self, n: u8, heir: bool) {
+        self.agents.insert(n, Speaker::new(Seed::new(u64::from(n))));
+        let graceful_restart = self.graceful_restart;
+        let peer = PeerConfig {
+            remote: Endpoint { address: IpAddr::from([10, 0, n, 1]), interface: None, port: 179 }.into(),
+            asn: 64_999,
+            connect: true,
+            hold_time: Some(Duration::from_secs(9)),
+            connect_retry: Duration::from_secs(1),
+            ttl: Some(1),
+            families: BTreeSet::from([Family::Ipv4, Family::Ipv6]),
+            receive: Receive::Nothing,
+            session: SessionOptions { graceful_restart, ..SessionOptions::default() },
+            transport: Transport::default(),
+        };
+        if heir {
+            self.agent(n, BgpEvent::Restarting { peers: BTreeSet::from(["tor".into()]) });
+        }
+        let (asn, router_id) = (65_000 + u32::from(n), Ipv4Addr::new(10, 0, n, 11));
+        let peers = BTreeMap::from([("tor".into(), peer)]);
+        self.agent(n, BgpEvent::Configure(SpeakerConfig { asn, router_id, peers }));
+    }
+
+    /// An agent's process ends: its kernel closes the connection.
+    fn end(&mut self, n: u8) {
+        self.agents.remove(&n);
+        let (connection, _) = self.wires[&n];
+        self.cut(n, connection);
+        self.settle();
+    }
+
+    fn sorted(&self) -> [Vec<String>; 2] {
+        [self.last(VIP), self.last(VIP6)]
     }
 
     fn wanted(&mut self, n: u8, prefixes: &[&str]) {
@@ -236,11 +259,92 @@ fn an_agent_whose_connection_breaks_loses_its_next_hops_at_once() {
     let mut world = World::new(&[1, 2]);
     world.wanted(1, &[VIP]);
     world.wanted(2, &[VIP]);
-    let (connection, _) = world.wires[&2];
-    world.agents.remove(&2);
-    world.cut(2, connection);
-    world.settle();
+    world.end(2);
     assert_eq!(world.last(VIP), ["10.0.1.11 eth1"]);
+}
+
+const RESTART: Duration = Duration::from_secs(30);
+
+/// Two agents that have asked the router to keep their routes, both announced.
+fn graceful() -> World {
+    let mut world = World::with(&[1, 2], Some(RESTART));
+    for n in [1, 2] {
+        world.wanted(n, &[VIP, VIP6]);
+    }
+    world
+}
+
+const FIRST: [&str; 2] = ["10.0.1.11 eth1", "fd00:1::11 eth1"];
+const BOTH: [[&str; 2]; 2] = [["10.0.1.11 eth1", "10.0.2.11 eth2"], ["fd00:1::11 eth1", "fd00:2::11 eth2"]];
+
+/// RFC 4724 §4.2.
+#[test]
+fn routes_of_a_neighbour_that_restarts_stay_until_it_has_told_all_and_what_it_does_not_tell_again_goes() {
+    let mut world = graceful();
+    let before = world.installed.len();
+    world.end(2);
+    world.run_for(Duration::from_secs(2));
+    world.start(2, true);
+    world.run_for(Duration::from_secs(3));
+    world.wanted(2, &[VIP]);
+    assert_eq!(world.installed.len(), before, "nothing has changed: {:?}", world.installed);
+    world.agent(2, BgpEvent::Restarting { peers: BTreeSet::new() });
+    world.settle();
+    assert_eq!(world.last(VIP), BOTH[0]);
+    assert_eq!(world.last(VIP6), [FIRST[1]], "all is told, and this was not among it");
+    assert_eq!(world.router.retained(world.now, &"h2".into()).unwrap().1.len(), 0);
+}
+
+/// RFC 4724 §4.2: the Restart Time, and the Forwarding State bit.
+#[test]
+fn a_neighbour_that_does_not_return_in_time_or_has_kept_nothing_is_given_up() {
+    let mut world = graceful();
+    world.end(2);
+    world.run_for(RESTART - Duration::from_secs(1));
+    assert_eq!(world.sorted(), BOTH);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.sorted(), FIRST.map(|hop| vec![hop.to_owned()]));
+    let mut world = graceful();
+    world.end(2);
+    world.start(2, false);
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.sorted(), FIRST.map(|hop| vec![hop.to_owned()]));
+}
+
+/// RFC 4724 §4.2: what was stale before is not kept a second time; nor is what lost its path.
+#[test]
+fn old_routes_do_not_outlive_a_second_restart_a_link_or_a_path() {
+    let mut world = graceful();
+    world.end(2);
+    world.start(2, true);
+    world.run_for(Duration::from_secs(3));
+    world.wanted(2, &[VIP]);
+    world.end(2);
+    assert_eq!(
+        (world.last(VIP), world.last(VIP6)),
+        (BOTH[0].map(String::from).to_vec(), vec![FIRST[1].to_owned()])
+    );
+    world.router(Event::Link { interface: "eth2".to_owned(), up: false });
+    assert_eq!(world.last(VIP), [FIRST[0]]);
+    let mut world = graceful();
+    world.end(1);
+    world.router(Event::Bgp(BgpEvent::PathDown { peer: "h1".into() }));
+    assert_eq!(world.last(VIP), ["10.0.2.11 eth2"]);
+}
+
+#[test]
+fn a_neighbour_that_takes_its_leave_is_not_waited_for() {
+    let mut world = graceful();
+    world.agent(
+        2,
+        BgpEvent::Configure(SpeakerConfig {
+            asn: 65_002,
+            router_id: Ipv4Addr::new(10, 0, 2, 11),
+            peers: BTreeMap::new(),
+        }),
+    );
+    world.settle();
+    assert_eq!(world.sorted(), FIRST.map(|hop| vec![hop.to_owned()]));
 }
 
 #[test]

@@ -248,6 +248,7 @@ impl Walk<'_> {
             | Disturbance::KillAgent(node)
             | Disturbance::StopAgent(node)
             | Disturbance::StartAgent(node)
+            | Disturbance::Upgrade(node)
             | Disturbance::Drain { node, .. }
             | Disturbance::Undrain { node, .. }
             | Disturbance::Reload { node, .. }

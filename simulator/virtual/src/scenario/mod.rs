@@ -133,6 +133,8 @@ pub enum Disturbance {
     Drain { node: NodeName, service: Option<String> },
     /// `anyvip undrain`.
     Undrain { node: NodeName, service: Option<String> },
+    /// `anyvip upgrade`, to the same version; done when the new process has taken over.
+    Upgrade(NodeName),
     /// The interfaces of a node go down: their other ends lose carrier.
     CarrierDown(Vec<Ports>),
     /// They come back.

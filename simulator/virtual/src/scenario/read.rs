@@ -211,6 +211,7 @@ fn action(key: &Key, value: &Yaml, diagnostics: &mut Diagnostics) -> Option<Acti
         "kill-agent" => disturb(Disturbance::KillAgent(node(diagnostics)?)),
         "stop-agent" => disturb(Disturbance::StopAgent(node(diagnostics)?)),
         "start-agent" => disturb(Disturbance::StartAgent(node(diagnostics)?)),
+        "upgrade" => disturb(Disturbance::Upgrade(node(diagnostics)?)),
         "drain" => {
             let (node, service) = agent_and_service(value, what, diagnostics)?;
             disturb(Disturbance::Drain { node, service })

@@ -30,7 +30,7 @@ kinds! {
     PortDown PortFlaps Cut CutOneWay Impaired
     RouterKilled RouterOff RouterFrozen RouterSlow SessionsReset RoutesForgotten RouterIgnores RouterStalls
     RouterBfdOff DatagramsLost
-    Drain DrainTwice Reload BadReload Stop Upgrade
+    Drain DrainTwice Reload BadReload Stop Restart Upgrade
 }
 
 impl Kind {
@@ -383,7 +383,16 @@ impl Draw<'_> {
                 operate(end, Operation::Start),
             ],
             Kind::Stop => vec![operate(at, Operation::Terminate), operate(end, Operation::Start)],
-            _ => vec![operate(at, Operation::Upgrade { pause: length.min(Duration::from_secs(10)) })],
+            Kind::Restart => {
+                vec![operate(at, Operation::Restart { pause: length.min(Duration::from_secs(10)) })]
+            }
+            _ => {
+                // A router that guards its sessions by BFD waits for two of its slow packets at least.
+                let longest = Duration::from_millis(if self.swarm.bfd.is_some() { 900 } else { 5_000 });
+                let runs = !self.seed.chance(100);
+                let pause = runs.then(|| self.seed.between(Duration::from_millis(20), longest));
+                vec![operate(at, Operation::Upgrade { pause, force: self.seed.chance(200) })]
+            }
         }
     }
 }

@@ -99,6 +99,8 @@ pub struct Swarm {
     pub jitter: Duration,
     /// BFD, if there is any.
     pub bfd: Option<BfdPlan>,
+    /// What agents ask routers for: to keep their routes so long when they restart.
+    pub graceful_restart: Option<Duration>,
     /// Every host has these.
     pub services: Vec<ServicePlan>,
     /// Which faults there are: on the whole, one of a kind each so often.
@@ -139,6 +141,7 @@ impl Swarm {
             delay: Duration::from_micros(20 + seed.below(3) * 2_000),
             jitter: Duration::from_micros(seed.below(2_000)),
             bfd: None,
+            graceful_restart: None,
             services: Vec::new(),
             rates: BTreeMap::new(),
         };
@@ -147,6 +150,7 @@ impl Swarm {
         swarm.rates = rates(&mut root.child("rates"), none);
         // Of a child of its own: seeds without BFD mean what they meant before there was any.
         swarm.draw_bfd(&mut root.child("bfd"));
+        swarm.draw_graceful_restart(&mut root.child("graceful restart"));
         swarm
     }
 
@@ -175,13 +179,24 @@ impl Swarm {
         }
     }
 
+    fn draw_graceful_restart(&mut self, seed: &mut Seed) {
+        if !seed.chance(250) {
+            self.rates.remove(&Kind::Upgrade);
+            return;
+        }
+        let time = [30, 60, 120, 120].get(seed.below(4) as usize).copied().unwrap_or(120);
+        self.graceful_restart = Some(Duration::from_secs(time));
+        // What it is drawn for.
+        self.rates.entry(Kind::Upgrade).or_insert(Duration::from_secs(5 + seed.below(60)));
+    }
+
     /// In one line.
     pub fn summary(&self) -> String {
         let kinds: Vec<String> =
             self.rates.iter().map(|(kind, each)| format!("{kind:?} each {} s", each.as_secs())).collect();
         let hold = |hold: Option<Duration>| hold.map_or(0, |hold| hold.as_secs());
         format!(
-            "{} hosts, {} routers, {} uplinks, {:?}{}{}{}{}, hold time {} s and {} s, {} services with {} addresses; {}",
+            "{} hosts, {} routers, {} uplinks, {:?}{}{}{}{}{}, hold time {} s and {} s, {} services with {} addresses; {}",
             self.hosts,
             self.routers,
             self.uplinks,
@@ -196,6 +211,8 @@ impl Swarm {
             self.bfd.map_or(String::new(), |bfd| {
                 format!(", BFD {:?} each {} ms × {}", bfd.use_, bfd.interval.as_millis(), bfd.multiplier)
             }),
+            self.graceful_restart
+                .map_or(String::new(), |time| { format!(", graceful restart {} s", time.as_secs()) }),
             hold(self.hold_time),
             hold(self.router_hold_time),
             self.services.len(),

@@ -197,6 +197,9 @@ impl Swarm {
             text += if self.sessions_v6 { "listen = \"[::]:179\"\n" } else { "listen = \"0.0.0.0:179\"\n" };
         }
         text += &format!("[bgp.defaults]\nhold_time = \"{hold}\"\n");
+        if let Some(time) = self.graceful_restart {
+            text += &format!("graceful_restart = \"{}\"\n", millis(time));
+        }
         let bfd = |strict: bool| {
             let bfd = self.bfd?;
             let (interval, multiplier) = (millis(bfd.interval), bfd.multiplier);

@@ -9,13 +9,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyvip_bfd::{
-    Action, Arrival, Cause, Discriminator, Event, Fact, Hops, Path, Role, SessionConfig, SessionName,
+    Action, Arrival, Cause, Discriminator, Event, Fact, Former, Hops, Path, Role, SessionConfig, SessionName,
     SessionTable, SessionView, State, StateChanged, Wish,
 };
 use anyvip_bgp::PeerName;
 use anyvip_machine::{Failure, FailureKind, Seed, Time};
 use ipnet::IpNet;
 
+use super::host::Host;
 use super::network::{Leg, PortId};
 use super::process::{Letter, Pace};
 use super::queue::What;
@@ -78,9 +79,9 @@ pub(super) struct Datagram {
 }
 
 impl Side {
-    fn new(seed: Seed, began: Time) -> Side {
+    fn new(seed: Seed, began: Time, former: BTreeMap<SessionName, Former>) -> Side {
         Side {
-            table: SessionTable::new(seed),
+            table: SessionTable::taking_over(seed, former),
             began,
             ways: BTreeMap::new(),
             socket: VecDeque::new(),
@@ -89,6 +90,11 @@ impl Side {
             failed: BTreeMap::new(),
             heard: BTreeMap::new(),
         }
+    }
+
+    /// What a program that takes over goes on with.
+    pub(super) fn hand_over(&self) -> BTreeMap<SessionName, Former> {
+        self.table.hand_over()
     }
 
     fn next_deadline(&self) -> Option<Time> {
@@ -140,14 +146,13 @@ impl World {
             return;
         }
         if none {
-            let Some((seed, began)) = self
-                .host_mut(node)
-                .and_then(|host| Some((host.seed.child(&format!("bfd {}", host.starts)), host.began()?)))
-            else {
-                return;
+            let begun = |host: &mut Host| {
+                let (seed, began) = (host.seed.child(&format!("bfd {}", host.starts)), host.began()?);
+                Some(Side::new(seed, began, host.upgrade.former()))
             };
+            let Some(side) = self.host_mut(node).and_then(begun) else { return };
             if let Some(task) = self.task_mut(node) {
-                task.bfd = Some(Box::new(Side::new(seed, began)));
+                task.bfd = Some(Box::new(side));
             }
         }
         let lies = self.host_mut(node).and_then(|host| host.sabotage);
@@ -198,7 +203,7 @@ impl World {
         if sessions.is_empty() && process.task.bfd.is_none() {
             return;
         }
-        process.task.bfd.get_or_insert_with(|| Box::new(Side::new(seed, Time::ZERO)));
+        process.task.bfd.get_or_insert_with(|| Box::new(Side::new(seed, Time::ZERO, BTreeMap::new())));
         self.bfd_wants(node, sessions, None);
     }
 

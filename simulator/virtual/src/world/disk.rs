@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use anyvip_core::state::{StoredState, StoredStateRead};
+use anyvip_machine::{Failure, FailureKind};
 
 /// The state directory.
 #[derive(Clone, Debug)]
@@ -22,6 +23,17 @@ impl Default for Disk {
 }
 
 impl Disk {
+    /// Whether there is room for a file.
+    ///
+    /// # Errors
+    /// When it is full.
+    pub(super) fn write(&self) -> Result<(), Failure> {
+        match self.full {
+            true => Err(Failure::new(FailureKind::Exhausted, "no space left on device")),
+            false => Ok(()),
+        }
+    }
+
     /// What an agent finds at its start.
     pub fn read(&self) -> StoredStateRead {
         match (&self.unreadable, &self.stored) {

@@ -42,6 +42,8 @@ pub struct Fabric {
     pub impairment: Impairment,
     /// BFD guards the sessions of hosts and their routers: from packet to packet, three of them.
     pub bfd: Option<Duration>,
+    /// Agents ask their routers to keep routes so long when they restart.
+    pub graceful_restart: Option<Duration>,
 }
 
 impl Default for Fabric {
@@ -58,6 +60,7 @@ impl Default for Fabric {
             config: String::new(),
             impairment: Impairment::default(),
             bfd: None,
+            graceful_restart: None,
         }
     }
 }
@@ -215,6 +218,9 @@ impl Fabric {
             HOST_ASN + host,
             millis(self.hold_time),
         );
+        if let Some(time) = self.graceful_restart {
+            text += &format!("graceful_restart = \"{}\"\n", millis(time));
+        }
         if let Some(interval) = self.bfd {
             text += &format!("bfd = {{ interval = \"{}\" }}\n", millis(interval));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyvip_bgp::PeerName;
 use anyvip_core::ServiceName;
-use anyvip_machine::{Failure, FailureKind};
+use anyvip_machine::{Failure, FailureKind, Time};
 use serde::{Deserialize, Serialize};
 
 use super::build::hashing_sysctl;
@@ -100,11 +100,91 @@ pub enum Planned {
     Heal,
 }
 
+/// Where a fault strikes.
+enum Struck {
+    Node(NodeId),
+    Port(PortId),
+    Link(LinkId),
+}
+
+impl Fault {
+    fn struck(&self) -> Struck {
+        match self {
+            Fault::KillAgent { host }
+            | Fault::StartAgent { host }
+            | Fault::PowerOff { host }
+            | Fault::PowerOn { host, .. }
+            | Fault::DiskLatency { host, .. }
+            | Fault::DiskFull { host, .. }
+            | Fault::StateUnreadable { host, .. }
+            | Fault::ClockStep { host, .. }
+            | Fault::DeleteAddress { host, .. }
+            | Fault::SetArp { host, .. }
+            | Fault::Sysctl { host, .. }
+            | Fault::NetlinkRefuses { host, .. }
+            | Fault::ViewLag { host, .. }
+            | Fault::Service { host, .. }
+            | Fault::Probes { host, .. } => Struck::Node(*host),
+            Fault::Freeze { node } | Fault::Continue { node } | Fault::Slow { node, .. } => {
+                Struck::Node(*node)
+            }
+            Fault::KillRouter { router }
+            | Fault::StartRouter { router }
+            | Fault::RouterOff { router }
+            | Fault::RouterOn { router }
+            | Fault::ResetSessions { router }
+            | Fault::ForgetRoutes { router, .. }
+            | Fault::RouterBfd { router, .. }
+            | Fault::Ignore { router, .. }
+            | Fault::Stall { router, .. }
+            | Fault::Loss { router, .. } => Struck::Node(*router),
+            Fault::Port { port, .. } => Struck::Port(*port),
+            Fault::Cut { link, .. }
+            | Fault::CutOneWay { link, .. }
+            | Fault::Impair { link, .. }
+            | Fault::LoseDatagrams { link, .. } => Struck::Link(*link),
+        }
+    }
+}
+
+impl World {
+    /// The nodes that this concerns are not left alone any more.
+    pub(super) fn disturb(&mut self, planned: &Planned) {
+        let node_of = |port: &PortId| self.network.port(*port).map(|port| port.node);
+        let nodes: Vec<NodeId> = match planned {
+            Planned::Operation { operation: Operation::Upgrade { .. }, .. } => Vec::new(),
+            Planned::Operation { host, .. } => vec![*host],
+            Planned::Heal => self.nodes().map(|(node, _)| node).collect(),
+            Planned::Fault(fault) => match fault.struck() {
+                Struck::Node(node) => vec![node],
+                Struck::Port(port) => {
+                    [Some(port), self.network.opposite(port)].iter().flatten().filter_map(node_of).collect()
+                }
+                Struck::Link(link) => {
+                    let ends = self.network.link(link).map(|link| link.ends);
+                    ends.iter().flatten().filter_map(node_of).collect()
+                }
+            },
+        };
+        for node in nodes {
+            self.disturbed.insert(node, self.now);
+        }
+    }
+
+    /// When somebody last did something to a node or its cables, for ill or good; an upgrade is nothing of the kind.
+    pub fn disturbed(&self, node: NodeId) -> Option<Time> {
+        self.disturbed.get(&node).copied()
+    }
+}
+
 impl World {
     pub(super) fn strike(&mut self, fault: Fault) {
         let now = self.now;
         match fault {
-            Fault::KillAgent { host } => self.kill_agent(host, Ended::Killed),
+            Fault::KillAgent { host } => {
+                self.kill_between(host);
+                self.kill_agent(host, Ended::Killed);
+            }
             Fault::StartAgent { host } => {
                 if self.host_mut(host).is_some_and(|host| host.wanted) {
                     self.start_agent(host);
@@ -258,6 +338,7 @@ impl World {
             Some(Node::Host(host)) => {
                 host.powered = false;
                 host.start_after = None;
+                host.upgrade.killed();
                 if host.process.take().is_some() {
                     host.ended = Some((now, Ended::Killed));
                 }

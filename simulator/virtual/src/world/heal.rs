@@ -123,7 +123,7 @@ fn broken_host(host: &Host) -> Vec<String> {
     let mut texts = Vec::new();
     if !host.powered {
         texts.push("has no power".to_owned());
-    } else if host.wanted && host.process.is_none() {
+    } else if host.wanted && host.process.is_none() && !host.is_between() {
         texts.push("its agent does not run".to_owned());
     }
     texts.extend(pace(host.pace()).map(|text| format!("its agent {text}")));

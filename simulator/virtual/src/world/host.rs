@@ -5,14 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyvip_bfd::{Former, SessionName};
 use anyvip_core::boundary::{Command, Start};
 use anyvip_core::config::{self, CheckKind, Config, Source};
+use anyvip_core::restored::Restored;
 use anyvip_core::state::{StoredState, StoredStateRead};
 use anyvip_core::{
     Action, Agent, Event, KernelRequest, KernelRequestId, ProbeId, ProbeOutcome, ProbeResult, Reply,
     RequestId, ServiceName, Target,
 };
-use anyvip_machine::{Failure, FailureKind, Seed, Time};
+use anyvip_machine::{Seed, Time};
 
 use super::disk::Disk;
 use super::kernel::{Kernel, Settings};
@@ -21,6 +23,7 @@ use super::process::{Letter, Task};
 use super::queue::What;
 use super::sabotage::Sabotage;
 use super::service::{Answer, Service};
+use super::upgrade::Upgrade;
 use super::{Breach, BreachKind, Node, NodeId, NoteKind, World};
 use crate::replay::words;
 
@@ -37,6 +40,7 @@ pub(super) enum Work {
     Probe { probe: ProbeId, outcome: ProbeOutcome },
     Kernel { request: KernelRequestId, change: KernelRequest },
     Persist { generation: u64, state: StoredState },
+    HandDown { restored: Restored, bfd: BTreeMap<SessionName, Former> },
 }
 
 /// A probe as the agent wants it.
@@ -104,6 +108,8 @@ pub enum Ended {
     Exit(u8),
     /// SIGKILL, or its host lost power.
     Killed,
+    /// It became another program.
+    Replaced,
     /// It did not start: the configuration was refused.
     Refused(String),
 }
@@ -143,6 +149,7 @@ pub struct Host {
     /// Answers that a broken driver keeps.
     pub(super) leaked: usize,
     pub(super) start_after: Option<Duration>,
+    pub(super) upgrade: Upgrade,
     pub(super) next_request: u64,
     /// Answers to operators, oldest first, the last 64.
     pub replies: Vec<(Time, RequestId, Reply)>,
@@ -172,6 +179,7 @@ impl Host {
             sabotage: None,
             leaked: 0,
             start_after: None,
+            upgrade: Upgrade::default(),
             next_request: 0,
             replies: Vec::new(),
             config_since: Time::ZERO,
@@ -274,11 +282,20 @@ impl World {
 
     /// Starts an agent on a host that has power and none.
     pub(super) fn start_agent(&mut self, node: NodeId) {
+        // One that becomes another is a process all the time.
+        if !self.host_mut(node).is_some_and(|host| host.upgrade.between) {
+            self.begin_agent(node);
+        }
+    }
+
+    /// The first moment of a program, be it of a new process or of one that was another before.
+    pub(super) fn begin_agent(&mut self, node: NodeId) {
         let now = self.now;
         let Some(host) = self.host_mut(node).filter(|host| host.powered && host.process.is_none()) else {
             return;
         };
         host.starts += 1;
+        let inheritance = host.upgrade.inherit(now, host.sabotage);
         let stored = host.disk.read();
         let config = match host.load(&stored) {
             Ok(config) => config,
@@ -293,7 +310,7 @@ impl World {
             boot_id: host.boot_id(),
             wall_clock_ms: host.wall_clock_ms(now),
             seed: host.seed.child(&format!("agent {}", host.starts)).number(),
-            inheritance: None,
+            inheritance,
         });
         let number = host.starts;
         host.process = Some(Box::new(Process {
@@ -433,10 +450,8 @@ impl World {
             Action::Respond(_) => {}
             Action::Reply { request, reply } => self.answered(node, number, request, reply),
             Action::Record(fact) => self.note(node, NoteKind::Fact, || format!("{fact:?}")),
-            // No operator of this world asks for that.
-            Action::HandDown { .. } | Action::Replace => {
-                self.breach(node, format!("nobody asked for an upgrade: {action:?}"));
-            }
+            Action::HandDown { restored } => self.hand_down(node, number, restored),
+            Action::Replace => self.replace(node, number),
             Action::Exit { code } => {
                 self.bfd_says_goodbye(node);
                 self.kill_agent(node, Ended::Exit(code));
@@ -449,7 +464,7 @@ impl World {
         Some(process.as_mut()).filter(|process| process.task.number == number)
     }
 
-    fn work(&mut self, node: NodeId, process: u32, latency: Duration, work: Work) {
+    pub(super) fn work(&mut self, node: NodeId, process: u32, latency: Duration, work: Work) {
         if let Some(process) = self.process_mut(node, process) {
             process.working += u32::from(!matches!(work, Work::Probe { .. }));
         }
@@ -517,10 +532,7 @@ impl World {
                 if !lands {
                     return;
                 }
-                let result = match host.disk.full {
-                    true => Err(Failure::new(FailureKind::Exhausted, "no space left on device")),
-                    false => Ok(()),
-                };
+                let result = host.disk.write();
                 // A writer that is late never replaces a newer state of its own run.
                 let newer = host.disk.stored.as_ref().is_some_and(|stored| stored.generation > generation);
                 if result.is_ok() && (!newer || !alive) {
@@ -528,6 +540,11 @@ impl World {
                 }
                 self.finished(node, number);
                 Event::Persisted { generation, result }
+            }
+            Work::HandDown { restored, bfd } => {
+                self.finished(node, number);
+                let Some(event) = self.handed_down(node, restored, bfd).filter(|_| alive) else { return };
+                event
             }
         };
         self.deliver(node, number, Letter::Core(Box::new(event)));

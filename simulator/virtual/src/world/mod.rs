@@ -54,6 +54,7 @@ mod sabotage;
 mod service;
 mod stream;
 mod trace;
+mod upgrade;
 
 pub use bfd::{BfdSession, RouterBfd};
 pub use build::LabError;
@@ -202,6 +203,7 @@ pub struct World {
     letters: VecDeque<(NodeId, u32, Letter)>,
     plan: Vec<Option<Planned>>,
     planned: usize,
+    disturbed: BTreeMap<NodeId, Time>,
     trace: Trace,
     turn: Turn,
     notes: Option<Vec<Note>>,
@@ -224,6 +226,7 @@ impl World {
             letters: VecDeque::new(),
             plan: Vec::new(),
             planned: 0,
+            disturbed: BTreeMap::new(),
             trace: Trace::new(options.tracing),
             turn: Turn::default(),
             notes: options.notes.then(Vec::new),
@@ -296,7 +299,7 @@ impl World {
             What::Start { node, start } => {
                 let same = self.host_mut(node).is_some_and(|host| host.starts == start && host.wanted);
                 if same {
-                    self.start_agent(node);
+                    self.begin_agent(node);
                 }
             }
             What::Wake { node, process } => self.wake(node, process),
@@ -326,6 +329,7 @@ impl World {
         self.planned -= 1;
         self.trace.begin(self.now, NodeId(u32::MAX), &planned, trace::plain);
         self.trace.end::<()>(&[], trace::plain);
+        self.disturb(&planned);
         match planned {
             Planned::Fault(fault) => self.strike(fault),
             Planned::Operation { host, operation } => self.operate(host, operation),
@@ -422,12 +426,15 @@ impl World {
     /// tries. No fault or step is planned, no write or kernel request is open, no process has anything in its inbox.
     pub fn quiet(&self) -> bool {
         let idle = |node: &Node| match node {
-            Node::Host(host) => host.process.as_ref().is_none_or(|process| {
-                process.working == 0
-                    && process.task.inbox.is_empty()
-                    && process.show_at.is_none_or(|at| at <= self.now)
-                    && host.start_after.is_none()
-            }),
+            Node::Host(host) => {
+                let idle = |process: &host::Process| {
+                    process.working == 0
+                        && process.task.inbox.is_empty()
+                        && process.show_at.is_none_or(|at| at <= self.now)
+                        && host.start_after.is_none()
+                };
+                !host.is_between() && host.process.as_deref().is_none_or(idle)
+            }
             Node::Router(router) => {
                 router.process.as_ref().is_none_or(|process| process.task.inbox.is_empty())
             }

@@ -27,7 +27,9 @@ pub enum Operation {
     /// SIGTERM.
     Terminate,
     /// SIGTERM, and a new agent so long after the old one has ended: VIP and guard stay.
-    Upgrade { pause: Duration },
+    Restart { pause: Duration },
+    /// `anyvip upgrade`, with `--force` or without. The new program takes so long to start; without a time the system cannot run it.
+    Upgrade { pause: Option<Duration>, force: bool },
     /// Starts the agent, if none runs.
     Start,
 }
@@ -73,9 +75,10 @@ impl World {
                     host.wanted = false;
                     host.start_after = None;
                 }
+                self.kill_between(node);
                 self.signal(node, Event::Terminate);
             }
-            Operation::Upgrade { pause } => {
+            Operation::Restart { pause } => {
                 let Some(host) = self.host_mut(node) else { return };
                 host.wanted = true;
                 if host.process.is_some() {
@@ -85,6 +88,7 @@ impl World {
                     self.start_agent(node);
                 }
             }
+            Operation::Upgrade { pause, force } => self.ask_for_upgrade(node, pause, force),
             Operation::Start => {
                 if let Some(host) = self.host_mut(node) {
                     let ends = !std::mem::replace(&mut host.wanted, true) && host.process.is_some();
@@ -104,7 +108,7 @@ impl World {
         }
     }
 
-    fn command(&mut self, node: NodeId, command: Command) {
+    pub(super) fn command(&mut self, node: NodeId, command: Command) {
         let now = self.now;
         let Some(host) = self.host_mut(node).filter(|host| host.powered) else { return };
         host.next_request += 1;
@@ -174,6 +178,9 @@ impl World {
                 .breach(node, format!("an answer to {request:?}, which nobody asked or which was answered"));
         };
         self.note(node, NoteKind::Reply, || reply.text.clone());
+        if reply.done && matches!(command, Command::Upgrade { force: false, .. }) {
+            self.promises(node);
+        }
         let Some(host) = self.host_mut(node) else { return };
         if let (true, Some((service, drained))) = (reply.done, drains(&command)) {
             for (name, intention) in &mut host.intentions {

@@ -33,13 +33,15 @@ pub enum Sabotage {
     MistakesAdminDown,
     /// Wants every BFD session Up, whatever the agent wants.
     WantsBfdUp,
+    /// Hands nothing to the program that takes over.
+    LosesInheritance,
     /// Panics at the first drain.
     Panics,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 12] = [
+    pub const ALL: [Sabotage; 13] = [
         Sabotage::StaleViews,
         Sabotage::PassesAll,
         Sabotage::FailsAll,
@@ -51,6 +53,7 @@ impl Sabotage {
         Sabotage::HidesBfdFailures,
         Sabotage::MistakesAdminDown,
         Sabotage::WantsBfdUp,
+        Sabotage::LosesInheritance,
         Sabotage::Panics,
     ];
 
@@ -68,6 +71,7 @@ impl Sabotage {
             Sabotage::HidesBfdFailures => "hides-bfd-failures",
             Sabotage::MistakesAdminDown => "mistakes-admin-down",
             Sabotage::WantsBfdUp => "wants-bfd-up",
+            Sabotage::LosesInheritance => "loses-inheritance",
             Sabotage::Panics => "panics",
         }
     }
