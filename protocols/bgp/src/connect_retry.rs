@@ -11,6 +11,10 @@ use crate::wire::Notification;
 /// After errors: 1, 2, 4 … 30 s.
 const LEAST_BACK_OFF: Duration = Duration::from_secs(1);
 const MOST_BACK_OFF: Duration = Duration::from_secs(30);
+/// After a connection that we closed in order to make another. A router takes in the end of the one before the other, and needs that:
+/// FRR 8.4 takes a connection that comes before for a twin of the one that ends, removes a neighbour of a listen range with it, and
+/// what is left holds a session that is in none of its tables, cannot be cleared there, and tells nothing.
+const AFTER_FAREWELL: Duration = Duration::from_millis(200);
 /// A session that lasted this long was a success; what fails after it starts from the least back-off again.
 const STABLE_TIME: Duration = Duration::from_secs(30);
 
@@ -25,6 +29,11 @@ impl RetryPolicy {
     /// The ConnectRetryTimer: within a quarter of the configured time, so that many hosts do not knock together.
     pub(crate) fn after_nothing_wrong(&self, connect_retry: Duration, seed: &mut Seed) -> Duration {
         seed.between(connect_retry * 3 / 4, connect_retry * 5 / 4)
+    }
+
+    /// See [`AFTER_FAREWELL`].
+    pub(crate) fn after_farewell(&self, seed: &mut Seed) -> Duration {
+        seed.between(AFTER_FAREWELL, AFTER_FAREWELL * 5 / 4)
     }
 
     /// Doubles with each error. RFC 4271 §10: jitter makes timers shorter, by up to a quarter.

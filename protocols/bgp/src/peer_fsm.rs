@@ -18,7 +18,7 @@ use crate::negotiation::Continuity;
 use crate::status::{Counters, LastError, PeerView};
 use crate::wire::{Notification, Update};
 use crate::{
-    Action, ConnectionId, DownReason, PeerConfig, PeerName, PeerState, Receive, RouteAttributes,
+    Action, ConnectionId, DownReason, PeerConfig, PeerName, PeerState, Receive, Remote, RouteAttributes,
     SessionOptions,
 };
 
@@ -74,6 +74,19 @@ impl PeerFsm {
         self.note_state(fx);
     }
 
+    /// The same where we have just said goodbye.
+    pub(crate) fn start_after_farewell(&mut self, fx: &mut Effects) {
+        let wait = self.retry.after_farewell(&mut self.seed);
+        self.schedule(wait, false, fx);
+        self.note_state(fx);
+    }
+
+    /// Where it will hear a goodbye if this peer goes now.
+    pub(crate) fn connected_to(&self) -> Option<&Remote> {
+        let open = Side::BOTH.into_iter().any(|side| self.connections.get(side).is_some());
+        open.then_some(&self.config.remote)
+    }
+
     /// Takes another configuration of the same peer.
     pub(crate) fn configure(&mut self, ours: Local, config: PeerConfig, fx: &mut Effects) {
         let resets = ours != self.ours || resets_session(&self.config, &config);
@@ -81,11 +94,11 @@ impl PeerFsm {
         self.ours = ours;
         if resets {
             let reason = Notification::cease(Notification::OTHER_CONFIGURATION_CHANGE, None);
+            let left = self.connected_to().is_some();
             self.close_all(&reason, fx);
             self.connections.initiated = Initiated::Resting;
             self.retry = RetryPolicy::default();
-            self.start(fx);
-            return;
+            return if left { self.start_after_farewell(fx) } else { self.start(fx) };
         }
         if former.receive != self.config.receive {
             self.receive_differently(&former, fx);

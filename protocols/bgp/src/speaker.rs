@@ -158,8 +158,11 @@ impl Speaker {
         let gone: Vec<PeerName> =
             self.numbers.keys().filter(|name| !config.peers.contains_key(*name)).cloned().collect();
         let last = Notification::cease(Notification::PEER_DECONFIGURED, None);
+        // A peer that gets another name goes and comes.
+        let mut left = BTreeSet::new();
         for name in gone {
             let Some(number) = self.numbers.remove(&name) else { continue };
+            left.extend(self.peers.get(&number).and_then(PeerFsm::connected_to).cloned());
             self.with(now, number, actions, |fsm, fx| fsm.stop(&last, fx));
             self.peers.remove(&number);
             self.agenda.set(number, None);
@@ -174,10 +177,11 @@ impl Speaker {
                 self.next_number += 1;
                 self.numbers.insert(name.clone(), number);
                 let restarting = self.restarting.contains(&name);
+                let just_left = left.contains(&peer.remote);
                 self.peers.insert(number, PeerFsm::new(now, (name, number), ours, peer, seed));
                 self.with(now, number, actions, |fsm, fx| {
                     fsm.begin_restarting(restarting);
-                    fsm.start(fx);
+                    if just_left { fsm.start_after_farewell(fx) } else { fsm.start(fx) }
                 });
             }
         }

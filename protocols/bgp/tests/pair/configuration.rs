@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyvip_bgp::wire::{Family, Notification};
-use anyvip_bgp::{Action, DownReason, Endpoint, Event, PeerConfig, PeerName, PeerState, Receive};
+use anyvip_bgp::{Action, DownReason, Endpoint, Event, PeerConfig, PeerName, PeerState, Receive, Speaker};
+use anyvip_machine::{Seed, Time};
 
 use crate::world::{Routes, World, name, peer, prefix, route};
 
@@ -85,6 +86,36 @@ fn a_change_of_what_was_negotiated_resets_that_session_and_it_comes_back_changed
     let view = world.speakers[1].as_ref().unwrap().peer(&name(0)).unwrap();
     assert_eq!(view.facts.unwrap().families, [Family::Ipv4].into());
     assert_eq!(world.heard[1].len(), 1);
+}
+
+fn calls(world: &World, since: Time) -> Vec<Duration> {
+    let calls = world.times(0, |action| matches!(action, Action::Connect { .. }));
+    calls.into_iter().filter(|at| *at >= since).map(|at| at.since(since)).collect()
+}
+
+/// FRR 8.4 loses a neighbour of a listen range whose next connection comes before it has taken in the end of the last.
+#[test]
+fn a_peer_that_was_just_left_is_given_a_moment_before_it_is_called_again() {
+    let mut world = World::established(12);
+    let wait = SECOND / 5..=SECOND / 4;
+    let since = world.now;
+    world.peer_config(0).families = [Family::Ipv4].into();
+    world.configure(0);
+    world.run_for(3 * SECOND);
+    assert!(matches!(calls(&world, since)[..], [at] if wait.contains(&at)), "{:?}", calls(&world, since));
+    // Under another name it is the same peer, and where there is no connection nobody was left.
+    let mut config = world.configs[0].clone();
+    let peer = config.peers.remove(&name(1)).unwrap();
+    config.peers.insert(PeerName::from("renamed"), peer);
+    let renamed = |speaker: &Option<Speaker>| {
+        let mut speaker = speaker.clone().unwrap();
+        let actions = speaker.handle(world.now, Event::Configure(config.clone()));
+        let calls = actions.iter().filter(|action| matches!(action, Action::Connect { .. })).count();
+        (calls, speaker.next_deadline().unwrap().since(world.now))
+    };
+    let (calls, first) = renamed(&world.speakers[0]);
+    assert!(calls == 0 && wait.contains(&first), "{calls} calls, then after {first:?}");
+    assert_eq!(renamed(&Some(Speaker::new(Seed::new(1)))).0, 1);
 }
 
 #[test]
