@@ -70,6 +70,8 @@ features! {
         Upgraded "planned upgrade (`anyvip upgrade`, `graceful_restart`): no route lost; what died meanwhile is gone (RFC 4724)" => upgrade::a_planned_upgrade_loses_no_route;
         UpgradedUnderBfd "planned upgrade while BFD guards the session (RFC 5882)" => upgrade::a_planned_upgrade_under_bfd_loses_no_route;
         UpgradedByLink "planned upgrade of a peer by interface, with BFD" => upgrade::a_planned_upgrade_over_a_bare_link_loses_no_route;
+        UpgradedPassive "planned upgrade of a passive peer: the router calls again" => upgrade::a_planned_upgrade_of_a_passive_peer_loses_no_route;
+        UpgradeEndsAtOnce "a new version that ends at once: routes are kept no longer than asked" => upgrade::a_new_version_that_ends_at_once_is_kept_no_longer_than_asked;
         DeadIsNotKept "with `graceful_restart`: an agent that died is kept no longer than asked, a silent one not at all" => upgrade::what_died_is_not_kept_for_longer_than_asked;
     }
     "Peers without addresses" {

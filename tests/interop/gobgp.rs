@@ -59,6 +59,7 @@ fn config(manner: &Manner) -> String {
                     text += &format!("auth-password = \"{key}\"\n");
                 }
                 text += &timers("neighbors");
+                text += &keeping("neighbors");
                 text += &secured("neighbors");
                 text += &format!("[neighbors.transport.config]\npassive-mode = {}\n", !manner.calls);
                 text += &families("neighbors");

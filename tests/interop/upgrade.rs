@@ -1,6 +1,7 @@
 //! One version of the agent makes room for another while routers keep its routes (RFC 4724); and what becomes of routes where they
 //! would be kept for an agent that died or hangs.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Instant;
@@ -199,6 +200,72 @@ pub(crate) fn a_planned_upgrade_over_a_bare_link_loses_no_route<R: Router>() {
     for address in [VIP4, VIP6] {
         assert_nothing_deleted(&routes, address);
     }
+}
+
+/// The router calls. It may do so at the moment when one program becomes the other, so that never nobody listens.
+pub(crate) fn a_planned_upgrade_of_a_passive_peer_loses_no_route<R: Router>() {
+    let fabric = Fabric::new(binaries!(), 1);
+    let router = R::start(&fabric.lab, &fabric.router, &Manner { calls: true, ..manner(Bfd::None) });
+    let _service = fabric.service(1);
+    let text = config("20s")
+        .replace("asn = 65000", "asn = 65000\npassive = true")
+        .replace("[bgp]\n", "[bgp]\nlisten = \"0.0.0.0:179\"\n");
+    let agent = fabric.agent_with(1, &text);
+    let both = [(VIP4, "10.1.1.2"), (VIP6, "fd00:1:1::2")];
+    for (address, hop) in both {
+        wait_hops(&router, &fabric, address, &[hop]);
+    }
+    let plan = agent.run("upgrade", &["--plan"]);
+    assert!(plan.contains("keeps 2 routes for up to 20 s if it calls us again within that time"), "{plan}");
+    let routes = fabric.watch_routes(&fabric.router);
+    let calls = fabric.capture(fabric.host(1), "eth0", "tcp src port 179");
+    let rounds = 2;
+    for _ in 0..rounds {
+        let upgrade = begin_upgrade(&fabric, &agent, &[]);
+        let said = watch_until_done(&router, &fabric, upgrade, &both);
+        assert!(said.contains("all that was inherited was decided"), "{said}");
+    }
+    for (address, _) in both {
+        assert_nothing_deleted(&routes, address);
+    }
+    // After a call that comes to nothing routers take their time, some two minutes.
+    let calls = calls.output();
+    let answered = |flags: &str| calls.lines().filter(|line| line.contains(flags)).count();
+    assert_eq!((answered("Flags [S.]"), answered("Flags [R.], seq 0,")), (rounds, 0), "{calls}");
+    assert_eq!(agent.status()["warnings"], serde_json::json!([]));
+}
+
+/// Nobody withdraws anything then: routers wait as long as they were asked to, or until the next start.
+pub(crate) fn a_new_version_that_ends_at_once_is_kept_no_longer_than_asked<R: Router>() {
+    let fabric = Fabric::new(binaries!(), 1);
+    let router: R = R::start(&fabric.lab, &fabric.router, &manner(Bfd::None));
+    let _service = fabric.service(1);
+    let files = AgentFiles::new(&fabric.lab, "h1", &config("8s"));
+    let mut agent = Agent::start(&fabric.lab, fabric.host(1), files.clone());
+    wait_hops(&router, &fabric, VIP4, &["10.1.1.2"]);
+    let lines = format!("#!/bin/sh\n[ \"$1\" = run ] && exit 3\nexec {} \"$@\"\n", fabric.lab.binaries.agent);
+    let path = fabric.lab.scratch().write("ends-at-once", &lines);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a file of ours");
+    let output = agent.command("upgrade", &["--binary", path.to_str().expect("a path of ours")]);
+    let died = Instant::now();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("the new version has ended: the addresses stay"), "{text}");
+    assert_eq!(router.next_hops(&fabric, VIP4), ["10.1.1.2"], "{:?}", died.elapsed());
+    assert!(fabric.lab.address(fabric.host(1), VIP4).is_some());
+    if R::forwards() {
+        assert_eq!(fabric.answer(&fabric.client, VIP4).as_deref(), Some("h1"));
+    }
+    wait_hops(&router, &fabric, VIP4, &[]);
+    println!("ended: the route is gone after {:?}", died.elapsed());
+    assert!(fabric.lab.address(fabric.host(1), VIP4).is_some());
+    assert_eq!(agent.process.ended().and_then(|status| status.code()), Some(3));
+    // The next start is one as ever.
+    let agent = Agent::start(&fabric.lab, fabric.host(1), files);
+    let events = agent.run("events", &[]);
+    assert!(events.contains("is not used: process") && events.contains("and has ended"), "{events}");
+    wait_hops(&router, &fabric, VIP4, &["10.1.1.2"]);
+    assert!(agent.status()["upgrade"].is_null());
 }
 
 /// A router that keeps routes keeps them for an agent that died, no longer than was asked for, and not at all once its next life is

@@ -141,6 +141,77 @@ fn by_force_the_session_ends_without_a_word_and_the_same_process_goes_on_as_anot
     assert_eq!(status["warnings"], serde_json::json!([]), "no unclean exit was counted");
 }
 
+/// The same program, which calls itself by another version.
+fn another_version(host: &Host) -> (PathBuf, String) {
+    let ours = env!("CARGO_PKG_VERSION").as_bytes();
+    let first = ours[0] + 1;
+    let octets = std::fs::read(host.fabric.lab.binaries.agent).unwrap();
+    // Optimised code may hold the first four octets as a number of their own. Names of crates have a hyphen before their version.
+    let mut changed = octets.clone();
+    for at in 1..octets.len() - 8 {
+        if octets[at..].starts_with(&ours[..4])
+            && octets[at - 1] != b'-'
+            && &octets[at + 4..at + 8] != b"llvm"
+        {
+            changed[at] = first;
+        }
+    }
+    let path = host.fabric.lab.scratch().path().join("anyvip-other");
+    std::fs::write(&path, changed).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let version = [&[first], &ours[1..]].concat();
+    (path, String::from_utf8(version).unwrap())
+}
+
+#[test]
+fn status_and_events_name_the_version_that_was_taken_over_from_on_the_way_there_and_back() {
+    if !possible() {
+        return;
+    }
+    let host = Host::new();
+    host.wait_told(1);
+    let (ours, (path, other)) = (env!("CARGO_PKG_VERSION"), another_version(&host));
+    let says = std::process::Command::new(&path).arg("--version").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&says.stdout).trim(), format!("anyvip {other}"));
+    let there = (path.to_str().unwrap(), ours, other.as_str());
+    let back = (host.fabric.lab.binaries.agent, other.as_str(), ours);
+    for (binary, from, to) in [there, back] {
+        let said = host.agent.run("upgrade", &["--force", "--binary", binary]);
+        assert!(said.contains(&format!("making room for anyvip {to} ")), "{said}");
+        assert!(said.contains(&format!("anyvip {to} took over from {from}")), "{said}");
+        let status = host.agent.wait_advertised(VIP4, "tor");
+        assert_eq!(status["version"], to);
+        assert_eq!(status["upgrade"]["from"], from);
+        assert!(status["upgrade"]["text"].as_str().unwrap().contains(&format!("took over from {from}")));
+        let events = host.agent.run("events", &[]);
+        assert!(events.contains(&format!("took over from {from} after")), "{events}");
+        let text = host.agent.run("status", &[]);
+        assert!(text.contains(&format!("took over from {from}")), "{text}");
+    }
+}
+
+#[test]
+fn a_version_that_cannot_read_what_is_handed_down_is_refused_before_anything_happens() {
+    if !possible() {
+        return;
+    }
+    let host = Host::new();
+    host.wait_told(1);
+    let before = host.agent.wait_advertised(VIP4, "tor");
+    // The program itself, as it would be asked by one that hands down another format.
+    let agent = host.fabric.lab.binaries.agent;
+    let asked =
+        "[ \"$1\" = validate ] && set -- validate --config \"$3\" --state-dir \"$5\" --takes-over 4711";
+    let later = script(&host, "later", &format!("{asked}\nexec {agent} \"$@\""));
+    let why = "cannot take over from the one that runs (what is handed down is of version 4711";
+    refused(&host, &["--force", "--binary", &later], why);
+    refused(&host, &["--force", "--binary", &later], "stop the agent and start this one");
+    assert_undisturbed(&host, &before);
+    assert!(host.agent.status()["upgrade"].is_null());
+    let events = host.agent.run("events", &[]);
+    assert!(events.contains("upgrade refused"), "{events}");
+}
+
 /// sd_notify(3): the main process stays the same, and says that it reloads.
 #[test]
 fn a_service_manager_sees_a_reload_of_the_same_process() {

@@ -132,7 +132,7 @@ impl Agent {
             let agreed = session.and_then(|facts| facts.graceful_restart);
             let passive = match config.connect {
                 true => "",
-                false => "; it has to call us again within that time",
+                false => " if it calls us again within that time",
             };
             let (kept, text) = match (session, agreed) {
                 (None, _) => (true, "has no session: nothing is lost, nothing is kept".to_owned()),
@@ -169,12 +169,29 @@ impl Agent {
             };
             line(format!("static peer {name}"), !up, text.to_owned());
         }
+        if let Some(text) = self.probed() {
+            line("probes".to_owned(), true, text);
+        }
         for (name, service) in &self.config.services {
             if let Some((kept, text)) = self.heritage(now, name, service) {
                 line(format!("service {name}"), kept, text);
             }
         }
         UpgradePlan { lines }
+    }
+
+    /// What becomes of probes that are answered now.
+    fn probed(&self) -> Option<String> {
+        let asked = &self.config.responder;
+        let offered = |name: &ServiceName| self.answer_of(name).is_some_and(|answer| answer.reason.is_none());
+        let ports = asked.ports.iter().filter(|(name, _)| offered(name)).map(|(_, port)| port);
+        let doors: Vec<String> = asked.listen.iter().chain(ports).map(ToString::to_string).collect();
+        (!doors.is_empty()).then(|| {
+            format!(
+                "on {} wait for the new version, some tens of milliseconds: nobody is refused, but a shorter patience counts a miss",
+                doors.join(", ")
+            )
+        })
     }
 
     /// Whether a service that is announced will be inherited.
@@ -185,7 +202,7 @@ impl Agent {
                 .routes(*vip)
                 .iter()
                 .any(|route| service.peers.iter().any(|peer| self.may_know(peer, route)))
-        });
+        }) || self.answer_of(name).is_some_and(|answer| answer.reason.is_none());
         if !told {
             return None;
         }

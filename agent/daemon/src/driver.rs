@@ -4,7 +4,7 @@
 //! loop itself never waits for anything but its next turn, and `handle` is never called from within `handle`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +65,8 @@ pub(crate) struct Parts {
     pub(crate) program: Program,
     /// Children of the program that this process was before.
     pub(crate) leftovers: Leftovers,
+    /// What that program listened on.
+    pub(crate) listeners: BTreeMap<SocketAddr, TcpListener>,
     /// BFD sessions of that program.
     pub(crate) former_bfd: BTreeMap<SessionName, Former>,
     /// Why nothing is inherited although there was something.
@@ -128,13 +130,19 @@ struct Examination {
 }
 
 impl Driver {
-    pub(crate) fn new(parts: Parts) -> Driver {
+    pub(crate) fn new(mut parts: Parts) -> Driver {
         let (finished_sender, finished) = mpsc::unbounded_channel();
         let (outcomes_sender, outcomes) = mpsc::unbounded_channel();
+        let mut connections = Connections::new();
+        let bgp = &parts.config.bgp;
+        if let Some(listener) = bgp.listen.and_then(|address| parts.listeners.remove(&address)) {
+            let unsigned = bgp.peers.values().filter(|peer| peer.transport.password_file.is_none());
+            connections.inherit(listener, unsigned.filter_map(|peer| peer.remote.address()));
+        }
         let mut driver = Driver {
             clock: parts.clock,
             agent: parts.agent,
-            connections: Connections::new(),
+            connections,
             bfd: Bfd::new(parts.clock, parts.former_bfd),
             links: Links::new(),
             monitor: parts.monitor,
@@ -153,7 +161,7 @@ impl Driver {
             journal: Journal::default(),
             latency: Latency::new(),
             listening: Listening::default(),
-            responder: Responder::new(),
+            responder: Responder::new(parts.listeners),
             view: parts.view,
             config: parts.config,
             keys: Keys::default(),
@@ -194,6 +202,7 @@ impl Driver {
         }
         self.take(Instant::now(), Event::Started);
         self.take(Instant::now(), Event::KernelView(self.view.clone()));
+        self.responder.forget_left();
     }
 
     /// Runs until the agent says that it is done, and returns its exit code.
@@ -482,13 +491,15 @@ impl Driver {
         let Some(program) = self.replacement.take() else { return };
         self.systemd.reloading();
         let probes = self.probes.give_up();
+        self.responder.take_clients(false);
         if let Some(recorder) = &mut self.recorder {
             recorder.flush();
         }
-        // Probes end and their children with them, the log is written, and whoever asked is answered.
+        // Probes end and their children with them, the log is written, and whoever asked, a router by probe too, is answered.
         tokio::time::sleep(LAST_WORDS).await;
         let failure = anyvip_io::process::replace(&program.path, &program.arguments);
         upgrade::forget(&self.paths.state_dir);
+        self.responder.take_clients(true);
         self.systemd.ready();
         self.take(Instant::now(), Event::NotReplaced { failure });
         for probe in probes {

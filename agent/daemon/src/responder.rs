@@ -41,8 +41,12 @@ type Refused = Arc<Mutex<BTreeMap<SocketAddr, String>>>;
 #[derive(Debug)]
 pub(crate) struct Responder {
     answers: watch::Sender<Answers>,
+    /// Whether clients are taken; else they wait in front of the open port.
+    takes: watch::Sender<bool>,
     doors: BTreeMap<SocketAddr, Door>,
     refused: Refused,
+    /// Listeners of the program before this one.
+    left: BTreeMap<SocketAddr, std::net::TcpListener>,
 }
 
 /// One port; closed when dropped.
@@ -60,11 +64,14 @@ impl Drop for Door {
 }
 
 impl Responder {
-    pub(crate) fn new() -> Responder {
+    /// `left` is what the program before this one listened on: who has connected since is answered by this one.
+    pub(crate) fn new(left: BTreeMap<SocketAddr, std::net::TcpListener>) -> Responder {
         Responder {
             answers: watch::Sender::new(Answers::default()),
+            takes: watch::Sender::new(true),
             doors: BTreeMap::new(),
             refused: Refused::default(),
+            left,
         }
     }
 
@@ -83,11 +90,24 @@ impl Responder {
         lock(&self.refused).retain(|address, _| wanted.contains_key(address));
         for (address, only) in wanted {
             self.doors.entry(address).or_insert_with(|| {
-                let (answers, refused) = (self.answers.subscribe(), self.refused.clone());
-                let task = tokio::spawn(keep_open(address, only.clone(), answers, refused));
+                let heard = (self.answers.subscribe(), self.takes.subscribe());
+                let refused = self.refused.clone();
+                let left = self.left.remove(&address);
+                let task = tokio::spawn(keep_open(address, only.clone(), left, heard, refused));
                 Door { only, task }
             });
         }
+    }
+
+    /// Takes no more clients, or again: this process is about to become another program, which takes those who wait, and who is being
+    /// answered is not to be cut off.
+    pub(crate) fn take_clients(&self, takes: bool) {
+        self.takes.send_replace(takes);
+    }
+
+    /// Closes what was left open and is not used.
+    pub(crate) fn forget_left(&mut self) {
+        self.left.clear();
     }
 
     pub(crate) fn warnings(&self) -> Vec<Warning> {
@@ -109,15 +129,16 @@ fn lock(refused: &Refused) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddr, Str
 async fn keep_open(
     address: SocketAddr,
     only: Option<ServiceName>,
-    answers: watch::Receiver<Answers>,
+    mut left: Option<std::net::TcpListener>,
+    (answers, mut takes): (watch::Receiver<Answers>, watch::Receiver<bool>),
     refused: Refused,
 ) {
     let mut pause = FIRST_RETRY;
     loop {
-        match open(address) {
+        match open(address, left.take()) {
             Ok(listener) => {
                 lock(&refused).remove(&address);
-                serve(&listener, only.as_ref(), &answers).await;
+                serve(&listener, only.as_ref(), &answers, &mut takes).await;
             }
             Err(error) => {
                 // Told once, not at each try; the first try may meet a port of ours that is about to close.
@@ -131,17 +152,29 @@ async fn keep_open(
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?;
+fn open(address: SocketAddr, left: Option<std::net::TcpListener>) -> io::Result<TcpListener> {
+    let listener = left.map_or_else(|| std::net::TcpListener::bind(address), Ok)?;
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }
 
 /// Returns when the listener is of no use any more.
-async fn serve(listener: &TcpListener, only: Option<&ServiceName>, answers: &watch::Receiver<Answers>) {
+async fn serve(
+    listener: &TcpListener,
+    only: Option<&ServiceName>,
+    answers: &watch::Receiver<Answers>,
+    takes: &mut watch::Receiver<bool>,
+) {
     let mut clients: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let stream = match listener.accept().await {
+        if takes.wait_for(|takes| *takes).await.is_err() {
+            return;
+        }
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = takes.changed() => continue,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::debug!("the responder cannot accept: {error}");
@@ -283,7 +316,7 @@ mod tests {
     #[tokio::test]
     async fn each_service_is_answered_by_its_name_and_all_of_them_by_none() {
         let at = free();
-        let mut responder = Responder::new();
+        let mut responder = Responder::new(BTreeMap::new());
         responder.say(answers(Some(at), &[("dns", None, None), ("web", None, Some(Reason::Drained))]));
         assert_eq!(ask(at, "GET /dns").await, (200, "dns: up\n".to_owned()));
         assert_eq!(ask(at, "HEAD /dns").await, (200, String::new()));
@@ -307,7 +340,7 @@ mod tests {
     async fn the_port_of_a_service_is_open_while_it_is_offered_however_fast_that_changes() {
         let at = free();
         let say = |reason| answers(None, &[("dns", Some(at), reason)]);
-        let mut responder = Responder::new();
+        let mut responder = Responder::new(BTreeMap::new());
         responder.say(say(None));
         assert_eq!(ask(at, "GET /whatever").await.0, 200);
         responder.say(say(Some(Reason::Unhealthy)));
@@ -323,9 +356,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_connected_before_this_program_began_is_answered_by_it() {
+        let left = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let unused = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (at, closes) = (left.local_addr().unwrap(), unused.local_addr().unwrap());
+        let waiting = tokio::spawn(async move { asked(at, "GET /").await });
+        let mut responder = Responder::new([(at, left), (closes, unused)].into());
+        responder.say(answers(None, &[("dns", Some(at), None)]));
+        responder.forget_left();
+        assert_eq!(waiting.await.unwrap().unwrap(), (200, "dns: up\n".to_owned()));
+        closed(closes).await;
+    }
+
+    #[tokio::test]
+    async fn who_comes_while_nobody_is_taken_waits_in_front_of_an_open_port() {
+        let at = free();
+        let mut responder = Responder::new(BTreeMap::new());
+        responder.say(answers(None, &[("dns", Some(at), None)]));
+        assert_eq!(ask(at, "GET /").await.0, 200);
+        responder.take_clients(false);
+        let mut waits = tokio::spawn(async move { asked(at, "GET /").await });
+        assert!(timeout(Duration::from_millis(200), &mut waits).await.is_err(), "nobody answers");
+        responder.take_clients(true);
+        assert_eq!(timeout(LONG, waits).await.unwrap().unwrap().unwrap().0, 200);
+    }
+
+    #[tokio::test]
     async fn clients_that_say_nothing_keep_no_router_out() {
         let at = free();
-        let mut responder = Responder::new();
+        let mut responder = Responder::new(BTreeMap::new());
         responder.say(answers(Some(at), &[("dns", None, None)]));
         assert_eq!(ask(at, "GET /dns").await.0, 200);
         let mut silent = Vec::new();
@@ -339,7 +398,7 @@ mod tests {
     async fn a_port_that_somebody_holds_is_named_until_it_is_free() {
         let holder = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let at = holder.local_addr().unwrap();
-        let mut responder = Responder::new();
+        let mut responder = Responder::new(BTreeMap::new());
         responder.say(answers(Some(at), &[("dns", None, None)]));
         let until = Instant::now() + LONG;
         while responder.warnings().is_empty() {

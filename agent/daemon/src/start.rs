@@ -10,7 +10,7 @@ use anyvip_core::kernel::KernelView;
 use anyvip_core::state::{StoredState, StoredStateRead};
 use anyvip_core::{Agent, Config};
 use anyvip_io::netlink::{Monitor, Netlink};
-use anyvip_io::process::Leftovers;
+use anyvip_io::process::{self, Leftovers};
 use anyvip_io::state_file::Lock;
 use anyvip_io::{Clock, clock};
 use tokio::sync::mpsc;
@@ -123,8 +123,8 @@ pub(crate) async fn prepare(
 ) -> Result<Prepared, Complaint> {
     let clock = Clock::start();
     let program = Program::ours();
-    // Before any child of our own.
-    let leftovers = Leftovers::find();
+    // Before any child of our own, and any listener.
+    let (leftovers, listeners) = (Leftovers::find(), process::listeners_left());
     let wall_clock_ms = clock::wall_clock_millis();
     let signals =
         Signals::catch().map_err(|error| Complaint::refused(format!("cannot catch signals: {error}")))?;
@@ -172,6 +172,7 @@ pub(crate) async fn prepare(
         paths: paths.clone(),
         program,
         leftovers,
+        listeners,
         former_bfd,
         not_inherited,
         config,

@@ -23,7 +23,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub struct Connections {
     /// Listeners rest until then, because `accept` had no descriptor to give.
     accept_again: Option<Instant>,
     accepted: u64,
+    /// A listener of the program before this one.
+    inherited: Option<(SocketAddr, Socket)>,
     outcomes: Vec<Event>,
     scratch: Box<[u8]>,
 }
@@ -83,6 +85,7 @@ impl Connections {
             called: BTreeMap::new(),
             accept_again: None,
             accepted: 0,
+            inherited: None,
             outcomes: Vec::new(),
             scratch: vec![0; RECEIVE_LIMIT].into_boxed_slice(),
         }
@@ -190,20 +193,31 @@ impl Connections {
         options::set_ttl(connection.socket(), ttl).map_err(|error| failed("cannot set the TTL", &error))
     }
 
+    /// Takes the listener of the program before this one, with those who connected to it since: [`listen`](Self::listen) on the same
+    /// address goes on with it. `unsigned` are peers that have no key of TCP MD5, or none any more.
+    pub fn inherit(&mut self, listener: TcpListener, unsigned: impl Iterator<Item = IpAddr>) {
+        let Ok(address) = listener.local_addr() else { return };
+        let socket = Socket::from(listener);
+        for peer in unsigned.filter(|peer| peer.is_ipv4() == address.is_ipv4()) {
+            // Where there was no key the kernel says so.
+            let _ = protection::forget_key(&socket, peer);
+        }
+        self.inherited = Some((address, socket));
+    }
+
     /// Listens on this address and returns the bound one (port 0 asks for any). Each connection comes as `Accepted`
     /// with an id of our own numbering.
     ///
     /// # Errors
     /// When the address is in use, not on this host, or its port needs a privilege.
     pub fn listen(&mut self, address: SocketAddr) -> Result<SocketAddr, Failure> {
+        let inherited = self.inherited.take();
         let open = || -> io::Result<(SocketAddr, AsyncFd<Socket>)> {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-            socket.set_reuse_address(true)?;
-            if address.is_ipv6() {
-                socket.set_only_v6(true)?;
-            }
+            let socket = match inherited {
+                Some((at, socket)) if at == address => socket,
+                _ => bind(address)?,
+            };
             socket.set_nonblocking(true)?;
-            socket.bind(&SockAddr::from(address))?;
             for (whose, protection) in &self.protections {
                 let peer = match whose {
                     Whose::At(peer) => Some(*peer),
@@ -394,6 +408,16 @@ fn endpoint_name(remote: &Endpoint) -> String {
         (IpAddr::V6(address), Some(interface)) => format!("[{address}%{interface}]:{}", remote.port),
         (address, _) => SocketAddr::new(address, remote.port).to_string(),
     }
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket)
 }
 
 fn begin_connect(

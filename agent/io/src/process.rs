@@ -1,7 +1,9 @@
 //! This process as a whole: who it is, and how it becomes another program without ending.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +14,10 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use crate::failure::{failed, kind_of};
-use crate::sys::exec;
+use crate::sys::{exec, listeners};
 
-/// Becomes `program`: same process, same standard streams, every other descriptor closed. Returns only when that cannot be; then
-/// nothing has changed.
+/// Becomes `program`: same process, same standard streams, listening TCP sockets for [`listeners_left`], every other descriptor closed.
+/// Returns only when that cannot be; then nothing has changed.
 pub fn replace(program: &Path, arguments: &[OsString]) -> Failure {
     let text = |text: &OsStr| CString::new(text.as_bytes()).ok();
     let environment = std::env::vars_os().filter_map(|(name, value)| {
@@ -29,12 +31,31 @@ pub fn replace(program: &Path, arguments: &[OsString]) -> Failure {
     };
     // Whoever forgot to mark a descriptor: a session must end with this program.
     exec::close_all_on_exec();
+    listeners::keep_on_exec();
     match nix::unistd::execve(&path, &arguments, &environment) {
         Ok(never) => match never {},
         Err(errno) => {
+            exec::close_all_on_exec();
             let error = io::Error::from_raw_os_error(errno as i32);
             failed(format!("cannot become {}", program.display()), &error)
         }
+    }
+}
+
+/// Listening TCP sockets of the program that this process was before, by address: whoever connected meanwhile waits in them. Before this
+/// program opens any of its own.
+pub fn listeners_left() -> BTreeMap<SocketAddr, TcpListener> {
+    let left = listeners::left_open().into_iter();
+    left.filter_map(|socket| Some((socket.local_addr().ok()?.as_socket()?, TcpListener::from(socket))))
+        .collect()
+}
+
+/// Whether there is such a process, and it has not ended.
+pub fn lives(pid: u32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // The state stands behind the name in parentheses, which may hold anything. A zombie has ended.
+        Ok(stat) => !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X']),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 
@@ -99,6 +120,10 @@ impl Leftovers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
+
+    /// Between the attempt to become another program and its failure listeners look left open.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
     #[test]
     fn a_process_is_known_by_number_and_start() {
@@ -110,6 +135,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_run_leaves_this_process_as_it_was() {
+        let _alone = ONE_AT_A_TIME.lock().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let failure = replace(Path::new("/nonexistent/anyvip"), &["anyvip".into()]);
         assert_eq!(failure.kind, FailureKind::NotFound);
         assert!(failure.text.starts_with("cannot become /nonexistent/anyvip: "), "{failure}");
@@ -118,6 +145,38 @@ mod tests {
         assert_eq!(replace(&file, &["anyvip".into()]).kind, FailureKind::PermissionDenied);
         std::fs::remove_file(&file).unwrap();
         assert_eq!(replace(Path::new("/bin/a\0b"), &[]).kind, FailureKind::Other);
+        assert!(!listeners_left().contains_key(&listener.local_addr().unwrap()), "no child inherits it");
+    }
+
+    #[test]
+    fn a_listener_that_was_left_open_is_found_once_with_who_waits_in_it() {
+        let _alone = ONE_AT_A_TIME.lock().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        assert!(!listeners_left().contains_key(&at), "one of our own is nobody's heirloom");
+        let _waiting = std::net::TcpStream::connect(at).unwrap();
+        socket2::SockRef::from(&listener).set_cloexec(false).unwrap();
+        // Its owner is gone as the former program is.
+        std::mem::forget(listener);
+        let mut left = listeners_left();
+        let found = left.remove(&at).unwrap();
+        assert!(listeners_left().is_empty());
+        found.set_nonblocking(true).unwrap();
+        assert!(found.accept().is_ok());
+    }
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "that is what is tested")]
+    fn a_process_that_has_ended_does_not_live_whether_or_not_somebody_took_note() {
+        assert!(lives(std::process::id()));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let start = std::time::Instant::now();
+        while lives(child.id()) {
+            assert!(start.elapsed() < Duration::from_secs(30));
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(!lives(child.id()));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! `lab-service serve NAME PORT`: an HTTP service that answers with its name.
 //! `lab-service ask ADDRESS PORT`: asks one once and prints the body.
+//! `lab-service probe ADDRESS PORT PATH`: asks again and again until it is ended, each time on a new connection, and prints when (in
+//! microseconds), how long it took, and the status or the kind of error.
 #![forbid(unsafe_code)]
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, thread};
 
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -16,7 +18,8 @@ fn main() -> ExitCode {
     let done = match args.as_slice() {
         ["serve", name, port] => port.parse().map_err(io::Error::other).and_then(|port| serve(name, port)),
         ["ask", address, port] => format_address(address, port).and_then(ask),
-        _ => Err(io::Error::other("usage: serve NAME PORT | ask ADDRESS PORT")),
+        ["probe", address, port, path] => format_address(address, port).and_then(|at| probe(at, path)),
+        _ => Err(io::Error::other("usage: serve NAME PORT | ask ADDRESS PORT | probe ADDRESS PORT PATH")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,4 +80,28 @@ fn ask(address: SocketAddr) -> io::Result<()> {
     let (_, body) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("half an answer"))?;
     print!("{body}");
     Ok(())
+}
+
+fn probe(address: SocketAddr, path: &str) -> io::Result<()> {
+    let begun = Instant::now();
+    let mut lines = io::stdout().lock();
+    loop {
+        let asked = begun.elapsed();
+        let outcome = match status(address, path) {
+            Ok(status) => status,
+            Err(error) => format!("{:?}", error.kind()),
+        };
+        writeln!(lines, "{} {} {outcome}", asked.as_micros(), (begun.elapsed() - asked).as_micros())?;
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn status(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok(status.to_owned())
 }

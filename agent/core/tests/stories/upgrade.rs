@@ -195,6 +195,55 @@ fn the_plan_names_what_cannot_be_kept() {
     assert!(line("service web").0);
 }
 
+#[test]
+fn the_plan_says_that_a_passive_peer_has_to_call_again_and_that_probes_have_to_wait() {
+    let mut config = graceful();
+    config.responder.listen = Some("0.0.0.0:8090".parse().unwrap());
+    config.responder.ports.insert("web".into(), "10.0.1.11:8053".parse().unwrap());
+    let mut world = running(config.clone());
+    config.bgp.peers.get_mut(&"tor1".into()).unwrap().connect = false;
+    world.reload(config);
+    world.run(ms(1));
+    let line = |world: &World, subject: &str| {
+        let plan = world.agent.upgrade_plan(world.now);
+        let line = plan.lines.into_iter().find(|line| line.subject == subject).unwrap();
+        assert!(line.kept, "{subject}");
+        line.text
+    };
+    assert_eq!(
+        line(&world, "peer tor1"),
+        "keeps 1 route for up to 10 s if it calls us again within that time"
+    );
+    let text = line(&world, "probes");
+    assert!(text.starts_with("on 0.0.0.0:8090, 10.0.1.11:8053 wait for the new version"), "{text}");
+    // The port of a service that is not offered is closed anyway.
+    world.drain("web");
+    let text = line(&world, "probes");
+    assert!(text.starts_with("on 0.0.0.0:8090 wait"), "{text}");
+}
+
+#[test]
+fn a_service_that_only_probes_know_of_is_named_where_it_cannot_be_inherited() {
+    let mut config = config();
+    let mut slow = tcp_check("slow");
+    slow.interval = secs(60);
+    (slow.rise, slow.fall) = (1, 1);
+    config.services = [("backup".into(), service(&[VIP], vec![slow], &[]))].into();
+    config.responder.listen = Some("0.0.0.0:8090".parse().unwrap());
+    let mut world = World::new(config, kernel_view());
+    world.start();
+    let lost = |world: &World| -> Vec<String> {
+        world.agent.upgrade_plan(world.now).lost().map(|line| line.subject.clone()).collect()
+    };
+    let offered = |world: &World| {
+        world.answers.last().is_some_and(|said| said.services[&"backup".into()].reason.is_none())
+    };
+    world.until("offered", secs(90), offered);
+    assert!(lost(&world).is_empty());
+    world.run(secs(35));
+    assert_eq!(lost(&world), ["service backup"]);
+}
+
 /// Announced over a path that BFD guards with a packet each 300 ms, and asked to become another version.
 fn guarded_and_asked() -> World {
     let mut config = graceful();

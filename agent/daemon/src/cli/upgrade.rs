@@ -53,6 +53,7 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Ended {
     let binary =
         binary.map_err(|error| Complaint::refused(format!("cannot find the new program: {error}")))?;
     let request = Replacement { binary, force: arguments.force };
+    let process = client.process().await;
     let asked = Instant::now();
     match client.post::<Reply>("/v1/upgrade", &request).await {
         Ok(reply) if !reply.done => return Err(Complaint::refused(reply.text)),
@@ -80,6 +81,8 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Ended {
                     _ => {}
                 }
             }
+            // It becomes the other, and does not end.
+            Err(_) if process.is_some_and(|pid| !anyvip_io::process::lives(pid)) => return Err(ended()),
             // Between the two nobody answers.
             Err(ClientError::NoDaemon(_) | ClientError::Cut(_) | ClientError::Socket(..)) => {}
             Err(error) => return Err(error.into()),
@@ -92,6 +95,14 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Ended {
         }
         sleep(LOOK).await;
     }
+}
+
+fn ended() -> Complaint {
+    Complaint::refused(
+        "the new version has ended: the addresses stay, and routers that agreed to it keep the routes for the time they were asked for, \
+         but no longer than until the next start",
+    )
+    .remedy("its last words are in the log of the agent; put back a version that runs, and start it")
 }
 
 fn render(plan: &UpgradePlan, color: bool) -> String {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyvip_io::process;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -94,6 +95,12 @@ impl Client {
             return Err(refusal(response).await);
         }
         Ok(Events { body: response.into_body(), unread: Vec::new() })
+    }
+
+    /// The process that answers, if it can be seen from here.
+    pub(crate) async fn process(&self) -> Option<u32> {
+        let stream = self.connect().await.ok()?;
+        u32::try_from(stream.peer_cred().ok()?.pid()?).ok().filter(|pid| *pid > 0 && process::lives(*pid))
     }
 
     async fn exchange<T: DeserializeOwned>(

@@ -69,6 +69,11 @@ impl fmt::Debug for Md5Key {
     }
 }
 
+/// This peer signs nothing: for a listener that may have had a key for it.
+pub(super) fn forget_key(listener: &Socket, peer: IpAddr) -> io::Result<()> {
+    set_md5_key(listener, peer, &[])
+}
+
 impl Protection {
     /// For a socket that is about to connect, or was accepted with the listener's keys.
     pub(super) fn guard(&self, socket: &Socket, remote: IpAddr, sign: bool) -> io::Result<()> {

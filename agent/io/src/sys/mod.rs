@@ -4,6 +4,7 @@
 pub(crate) mod arrival;
 pub(crate) mod exec;
 pub(crate) mod icmpv6_filter;
+pub(crate) mod listeners;
 pub(crate) mod pidfd;
 pub(crate) mod readiness;
 pub(crate) mod scheduling;
