@@ -202,13 +202,17 @@ pub(crate) fn a_planned_upgrade_over_a_bare_link_loses_no_route<R: Router>() {
     }
 }
 
-/// The router calls. It may do so at the moment when one program becomes the other, so that never nobody listens.
+/// The router calls, with a key. It may do so at the moment when one program becomes the other, so somebody has to listen all the time.
 pub(crate) fn a_planned_upgrade_of_a_passive_peer_loses_no_route<R: Router>() {
     let fabric = Fabric::new(binaries!(), 1);
-    let router = R::start(&fabric.lab, &fabric.router, &Manner { calls: true, ..manner(Bfd::None) });
+    let key = "fish-and-chips";
+    let router =
+        R::start(&fabric.lab, &fabric.router, &Manner { calls: true, key: Some(key), ..manner(Bfd::None) });
     let _service = fabric.service(1);
+    let file = fabric.lab.scratch().write("h1/tor.key", key);
+    let passive = format!("asn = 65000\npassive = true\npassword_file = {file:?}");
     let text = config("20s")
-        .replace("asn = 65000", "asn = 65000\npassive = true")
+        .replace("asn = 65000", &passive)
         .replace("[bgp]\n", "[bgp]\nlisten = \"0.0.0.0:179\"\n");
     let agent = fabric.agent_with(1, &text);
     let both = [(VIP4, "10.1.1.2"), (VIP6, "fd00:1:1::2")];

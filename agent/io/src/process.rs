@@ -166,7 +166,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::zombie_processes, reason = "that is what is tested")]
     fn a_process_that_has_ended_does_not_live_whether_or_not_somebody_took_note() {
         assert!(lives(std::process::id()));
         let mut child = std::process::Command::new("true").spawn().unwrap();

@@ -61,6 +61,26 @@ fn failure_of(event: &Event) -> &Failure {
     }
 }
 
+/// As after an upgrade: the program before this one listened, and somebody called while nobody took calls.
+#[tokio::test]
+async fn a_listener_that_is_inherited_brings_those_who_called_meanwhile_and_one_for_another_address_is_closed()
+ {
+    let (inherited, endpoint) = listener();
+    let bound = inherited.local_addr().unwrap();
+    let caller = TcpStream::connect(bound).unwrap();
+    let mut server = Connections::new();
+    server.inherit(inherited, [endpoint.address].into_iter());
+    assert_eq!(server.listen(bound).unwrap(), bound);
+    let Event::Accepted { remote, .. } = one(&mut server).await else { panic!() };
+    assert_eq!(remote, caller.local_addr().unwrap());
+
+    let (inherited, _) = listener();
+    let stale = inherited.local_addr().unwrap();
+    server.inherit(inherited, std::iter::empty());
+    server.listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    assert!(TcpStream::connect(stale).is_err(), "nobody would take calls there");
+}
+
 #[tokio::test]
 async fn both_ends_are_told_who_is_at_the_other_and_bytes_flow() {
     let (mut server, mut client) = (Connections::new(), Connections::new());
