@@ -31,11 +31,12 @@ pub fn replace(program: &Path, arguments: &[OsString]) -> Failure {
     };
     // Whoever forgot to mark a descriptor: a session must end with this program.
     exec::close_all_on_exec();
-    listeners::keep_on_exec();
+    listeners::keep_on_exec(true);
     match nix::unistd::execve(&path, &arguments, &environment) {
         Ok(never) => match never {},
         Err(errno) => {
-            exec::close_all_on_exec();
+            // One by one: before Linux 5.11 nothing marks all of them.
+            listeners::keep_on_exec(false);
             let error = io::Error::from_raw_os_error(errno as i32);
             failed(format!("cannot become {}", program.display()), &error)
         }

@@ -5,11 +5,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use socket2::{SockRef, Socket, Type};
 
-/// Listening TCP sockets stay open when this process becomes another program, whatever was said of them before.
-pub(crate) fn keep_on_exec() {
+/// Whether listening TCP sockets stay open when this process becomes another program, whatever was said of them before.
+pub(crate) fn keep_on_exec(keep: bool) {
     for number in descriptors() {
         with_listener(number, |socket| {
-            let _ = socket.set_cloexec(false);
+            let _ = socket.set_cloexec(!keep);
         });
     }
 }
