@@ -139,6 +139,11 @@ impl Driver {
             let unsigned = bgp.peers.values().filter(|peer| peer.transport.password_file.is_none());
             connections.inherit(listener, unsigned.filter_map(|peer| peer.remote.address()));
         }
+        // What else was listened on would be in the way of another address with the same port.
+        let asked = &parts.config.responder;
+        parts.listeners.retain(|address, _| {
+            asked.listen.iter().chain(asked.ports.values()).any(|wanted| wanted == address)
+        });
         let mut driver = Driver {
             clock: parts.clock,
             agent: parts.agent,
