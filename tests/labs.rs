@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use anyvip_tests::{LONG, Need, Scratch, met, wait_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// Two labs at once would make each other's flows late.
@@ -363,6 +365,41 @@ fn a_comparison_runs_without_root_too() {
     }
 }
 
+/// A comparison whose agents run, and its folder.
+fn comparing(plan: &Path) -> (Child, PathBuf) {
+    let child = simulator()
+        .args(["compare", plan.to_str().unwrap(), "--backend", "netns"])
+        .args(["--agent", env!("CARGO_BIN_EXE_anyvip-under-test")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let left = Path::new("/run/anyvip-sim").join(format!("compare-{}", child.id()));
+    wait_until(LONG, || {
+        if left.join("1-s1/state").is_dir() { Ok(()) } else { Err("no agent has begun".to_owned()) }
+    });
+    (child, left)
+}
+
+#[test]
+fn a_comparison_that_is_interrupted_removes_everything_and_ends_as_a_shell_would_report_it() {
+    if !met(&[Need::Root, Need::Program("nft")]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let long = scratch.write("long.compare.yml", &SHORT.replace("duration: 2s", "duration: 100s"));
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let (child, left) = comparing(&long);
+    let id = child.id();
+    kill(Pid::from_raw(id as i32), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("stopped; everything is removed"), "{said}");
+    assert!(!left.exists());
+    gone(&format!("/compare-{id}/"));
+}
+
 #[test]
 fn a_comparison_that_was_killed_leaves_nothing_running_and_the_next_one_removes_its_folder() {
     if !met(&[Need::Root, Need::Program("nft")]) {
@@ -372,17 +409,7 @@ fn a_comparison_that_was_killed_leaves_nothing_running_and_the_next_one_removes_
     let long = scratch.write("long.compare.yml", &SHORT.replace("duration: 2s", "duration: 100s"));
     let left = {
         let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut child = simulator()
-            .args(["compare", long.to_str().unwrap(), "--backend", "netns"])
-            .args(["--agent", env!("CARGO_BIN_EXE_anyvip-under-test")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let left = Path::new("/run/anyvip-sim").join(format!("compare-{}", child.id()));
-        wait_until(LONG, || {
-            if left.join("1-s1/state").is_dir() { Ok(()) } else { Err("no agent has begun".to_owned()) }
-        });
+        let (mut child, left) = comparing(&long);
         child.kill().unwrap();
         child.wait().unwrap();
         gone(&format!("/compare-{}/", child.id()));
@@ -480,7 +507,7 @@ fn a_lab_that_was_killed_is_cleaned_by_the_next_down_and_by_the_next_run() {
     let (base, lab) = (Path::new("/run/anyvip-sim"), lab.to_str().unwrap());
     let kill = |pid: i64| {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        kill(pid, Signal::SIGKILL).unwrap();
     };
 
     // Left running, its holder killed, ended by name.

@@ -210,7 +210,8 @@ impl Signals {
     }
 }
 
-fn interrupted(signal: Signal) -> ExitCode {
+/// What is said and returned when a signal has ended the work, and everything that was made is removed.
+pub(crate) fn interrupted(signal: Signal) -> ExitCode {
     eprintln!("anyvip-sim: stopped; everything is removed");
     // As a shell would report it.
     ExitCode::from(if signal == Signal::Interrupt { 130 } else { 143 })

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use self::outcome::{Outcome, Source};
 use self::plan::{Plan, short};
-use crate::run::read;
+use crate::run::{interrupted, read};
 use crate::{cli, page};
 
 mod flows;
@@ -43,18 +43,15 @@ impl Comparison {
     }
 }
 
-/// 0: compared; 1: not.
+/// 0: compared; 1: not; as a shell would report it: a signal ended it.
 pub(crate) fn main(arguments: &cli::Compare) -> ExitCode {
-    match compare(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("anyvip-sim: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    compare(arguments).unwrap_or_else(|error| {
+        eprintln!("anyvip-sim: {error}");
+        ExitCode::FAILURE
+    })
 }
 
-fn compare(arguments: &cli::Compare) -> Result<(), String> {
+fn compare(arguments: &cli::Compare) -> Result<ExitCode, String> {
     let (plan, diagnostics) = Plan::read(&arguments.plan.to_string_lossy(), &read(&arguments.plan)?);
     diagnostics.iter().for_each(|diagnostic| eprintln!("{diagnostic}"));
     let plan = plan.ok_or("nothing was compared")?;
@@ -62,7 +59,10 @@ fn compare(arguments: &cli::Compare) -> Result<(), String> {
         plan.designs.iter().map(|design| model::play(&plan, design)).collect::<Result<Vec<_>, _>>()?;
     let (backend, mut measured) = match arguments.backend.as_str() {
         "model" => ("model", None),
-        "netns" => ("netns", Some(kernel::measure(&plan, arguments.agent.as_deref())?)),
+        "netns" => match kernel::measure(&plan, arguments.agent.as_deref())? {
+            Ok(measured) => ("netns", Some(measured)),
+            Err(signal) => return Ok(interrupted(signal)),
+        },
         other => return Err(format!("there is no backend `{other}` (model, netns)")),
     };
     let mut results = Vec::new();
@@ -91,7 +91,7 @@ fn compare(arguments: &cli::Compare) -> Result<(), String> {
     }
     // A reader that went away is no failure.
     let _ = write!(std::io::stdout(), "{}", table(&comparison));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What was assumed, line by line.

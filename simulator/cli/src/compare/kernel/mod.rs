@@ -15,7 +15,7 @@ use super::plan::{Design, Kind, Plan, What};
 use crate::bench::Bench;
 use crate::folder::{self, Folder};
 use crate::rootless::{self, Rights};
-use crate::run::{Signals, block_on, find_agent};
+use crate::run::{Signal, Signals, block_on, find_agent};
 use crate::{clock, process};
 
 mod balancer;
@@ -50,8 +50,8 @@ fn is_kernels(design: &Design) -> bool {
     }
 }
 
-/// Plays the plan. `Err` with nothing left behind.
-pub(crate) fn measure(plan: &Plan, agent: Option<&Path>) -> Result<Measured, String> {
+/// Plays the plan, until a signal ends it. Nothing is left behind in any case.
+pub(crate) fn measure(plan: &Plan, agent: Option<&Path>) -> Result<Result<Measured, Signal>, String> {
     let designs: Vec<usize> = plan
         .designs
         .iter()
@@ -94,15 +94,18 @@ pub(crate) fn measure(plan: &Plan, agent: Option<&Path>) -> Result<Measured, Str
         let folder = Folder::make(&base, &name)?;
         let mut bench = Bench::new(folder);
         let outcome = tokio::select! {
-            outcome = play(plan, &designs, &agent, &mut bench) => outcome,
-            _ = signals.next() => Err("stopped; everything is removed".to_owned()),
+            outcome = play(plan, &designs, &agent, &mut bench) => outcome.map(Ok),
+            signal = signals.next() => Ok(Err(signal)),
         };
         bench.end().await;
         outcome
     };
     let measured = block_on(work);
     process::reap(Duration::from_secs(2));
-    let (outcomes, nodes, behind) = measured?;
+    let (outcomes, nodes, behind) = match measured? {
+        Ok(played) => played,
+        Err(signal) => return Ok(Err(signal)),
+    };
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let how = format!(
         "Linux {}, {nodes} namespaces{}, all designs at the same time; requests were asked at most {} ms after their time",
@@ -110,7 +113,7 @@ pub(crate) fn measure(plan: &Plan, agent: Option<&Path>) -> Result<Measured, Str
         if rights == Rights::UserNamespace { ", rootless" } else { "" },
         behind.as_millis()
     );
-    Ok(Measured { outcomes, how })
+    Ok(Ok(Measured { outcomes, how }))
 }
 
 type Played = (BTreeMap<usize, Outcome>, usize, Duration);
