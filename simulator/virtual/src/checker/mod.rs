@@ -19,6 +19,7 @@ mod gather;
 mod promise;
 pub mod rules;
 mod watch;
+mod weighing;
 
 pub use watch::Watch;
 

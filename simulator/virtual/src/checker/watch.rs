@@ -17,8 +17,7 @@ use super::gather::{
     session_at, silent, static_at, told, vip_facts,
 };
 use super::promise::{self, Promise};
-use super::rules;
-use super::{Checker, Invariant, Place, Violation};
+use super::{Checker, Invariant, Place, Violation, rules, weighing};
 use crate::router::MULTIPATH_LIMIT;
 use crate::world::{BreachKind, Host, LinkId, NodeId, Pace, PortId, World};
 
@@ -30,12 +29,6 @@ const WEIGH: Duration = Duration::from_secs(60);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(32);
 /// A BFD session that is not Up sends once a second; of a multiplier of 5.
 const SLOW_DETECTION: Duration = Duration::from_secs(5);
-/// Octets of a table of BFD sessions: itself, and for each session.
-const BFD_SIZE: (usize, usize) = (1024, 1024);
-/// Octets of an agent's state: itself, and for each address towards each peer.
-const AGENT_SIZE: (usize, usize) = (8 * 1024, 2 * 1024);
-/// Octets of a router's state: itself, and for each address of each neighbour.
-const ROUTER_SIZE: (usize, usize) = (8 * 1024, 2 * 1024);
 /// What waits for one agent: probes, kernel and disk, connections, requests.
 const MOST_BACKLOG: usize = 160;
 /// Events that one machine may take in a second.
@@ -166,7 +159,8 @@ impl Watch {
         self.hosts = hosts;
         if now >= self.next_weighing {
             self.next_weighing = now + WEIGH;
-            self.weigh(world);
+            let sizes = weighing::weigh(world, &mut self.checker);
+            self.sizes = (self.sizes.0.max(sizes.0), self.sizes.1.max(sizes.1));
         }
     }
 
@@ -472,55 +466,6 @@ impl Watch {
         };
         let place = Place { node: node.0, peer: 0, vip: None };
         self.checker.machine(now, place, &facts, &|| format!("{}:", host.name));
-    }
-
-    /// Writes every machine out and looks how long that is.
-    fn weigh(&mut self, world: &World) {
-        let now = world.now();
-        let mut whole = Vec::new();
-        for (node, host) in world.hosts() {
-            let Some(agent) = host.agent() else { continue };
-            let addresses: usize = agent.config().services.values().map(|s| s.vips.len()).sum();
-            let most = AGENT_SIZE.0 + AGENT_SIZE.1 * addresses * agent.config().bgp.peers.len();
-            self.sizes.0 = self.sizes.0.max(self.size(now, node, &host.name, (agent, most), &mut whole));
-        }
-        for (node, router) in world.routers() {
-            let Some(machine) = router.machine() else { continue };
-            let routes: usize =
-                machine.speaker().peers().map(|peer| 1 + peer.received().map_or(0, BTreeMap::len)).sum();
-            let most = ROUTER_SIZE.0 + ROUTER_SIZE.1 * routes;
-            self.sizes.1 = self.sizes.1.max(self.size(now, node, &router.name, (machine, most), &mut whole));
-        }
-        for (node, _) in world.nodes() {
-            let Some((table, sessions)) = world.bfd_table(node) else { continue };
-            let most = BFD_SIZE.0 + BFD_SIZE.1 * sessions;
-            self.size(now, node, world.name(node), (table, most), &mut whole);
-        }
-    }
-
-    fn size<T: serde::Serialize>(
-        &mut self,
-        now: Time,
-        node: NodeId,
-        name: &str,
-        (machine, most): (&T, usize),
-        whole: &mut Vec<u8>,
-    ) -> usize {
-        whole.clear();
-        if let Ok(written) = postcard::to_extend(machine, std::mem::take(whole)) {
-            *whole = written;
-        }
-        let facts = MachineFacts {
-            size: whole.len(),
-            most_size: most,
-            most_events: u64::MAX,
-            most_backlog: usize::MAX,
-            ..MachineFacts::default()
-        };
-        let place = Place { node: node.0, peer: 1, vip: None };
-        let name = || format!("{name}: {} octets, at most {most} expected:", facts.size);
-        self.checker.machine(now, place, &facts, &name);
-        facts.size
     }
 
     fn is_clear(&self, now: Time, node: NodeId, number: u32) -> bool {

@@ -29,8 +29,6 @@ use crate::replay::words;
 
 /// Wall clock when the world begins, ms since 1970.
 const WALL_CLOCK: u64 = 1_800_000_000_000;
-/// The kernel announces no change of `arp_*`: the driver reads them again this often.
-const REREAD: Duration = Duration::from_secs(5);
 /// Probes that a driver runs at once.
 const MOST_PROBES: usize = 64;
 
@@ -77,7 +75,7 @@ pub(super) struct Process {
     /// Answers of kernel and disk that are still to come.
     pub(super) working: u32,
     pub(super) listens: Option<SocketAddr>,
-    interests: Vec<IpAddr>,
+    pub(super) interests: Vec<IpAddr>,
     /// When the agent is shown the kernel side next.
     pub(super) show_at: Option<Time>,
     requests: BTreeMap<RequestId, Command>,
@@ -554,44 +552,6 @@ impl World {
         if let Some(process) = self.process_mut(node, number) {
             process.working = process.working.saturating_sub(1);
         }
-    }
-
-    /// The kernel side of a host changed. The agent hears of it a moment later, or, where the kernel announces
-    /// nothing (`silent`), when its driver reads again.
-    pub(super) fn kernel_changed(&mut self, node: NodeId, silent: bool) {
-        let now = self.now;
-        self.turn.touch(node);
-        let Some(host) = self.host_mut(node) else { return };
-        let lag =
-            host.kernel.view_lag + host.seed.between(Duration::from_micros(30), Duration::from_millis(2));
-        let Some(process) = host.process.as_mut() else { return };
-        let at = if silent {
-            let age = now.since(process.began).as_nanos();
-            let next = (age / REREAD.as_nanos() + 1) * REREAD.as_nanos();
-            process.began + Duration::from_nanos(u64::try_from(next).unwrap_or(u64::MAX)) + lag
-        } else {
-            now + lag
-        };
-        if process.show_at.is_some_and(|earlier| earlier <= at && earlier > now) && silent {
-            return;
-        }
-        let number = process.task.number;
-        process.show_at = Some(process.show_at.map_or(at, |other| other.max(at)));
-        self.queue.push(at, What::Show { node, process: number });
-    }
-
-    /// The driver has read the kernel side.
-    pub(super) fn show(&mut self, node: NodeId, number: u32) {
-        let now = self.now;
-        let Some(host) = self.host_mut(node) else { return };
-        let Some(process) = host.process.as_mut().filter(|process| process.task.number == number) else {
-            return;
-        };
-        if process.show_at.is_some_and(|at| at <= now) {
-            process.show_at = None;
-        }
-        let view = host.kernel.view(&process.interests);
-        self.deliver(node, number, Letter::Core(Box::new(Event::KernelView(view))));
     }
 
     pub(super) fn remember_request(&mut self, node: NodeId, request: RequestId, command: Command) {

@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyvip_core::KernelRequest;
 use anyvip_core::config::{HostFacts, InterfaceAddress};
 use anyvip_core::kernel::{Address, Hop, Ipv4Settings, KernelView, Link, Route, VIP_PROTOCOL};
+use anyvip_core::{Event, KernelRequest};
 use anyvip_machine::{Failure, FailureKind};
 use ipnet::IpNet;
 
 use super::network::{Network, PortId};
+use super::process::Letter;
+use super::queue::What;
+use super::{NodeId, World};
 
+/// The kernel announces no change of `arp_*`: the driver reads them again this often.
+const REREAD: Duration = Duration::from_secs(5);
 /// Index of `lo`.
 const LO: u32 = 1;
 
@@ -297,5 +302,45 @@ fn address(interface: u32, address: IpAddr, prefix_len: u8) -> Address {
         protocol: 0,
         tentative: false,
         deprecated: false,
+    }
+}
+
+impl World {
+    /// The kernel side of a host changed. The agent hears of it a moment later, or, where the kernel announces
+    /// nothing (`silent`), when its driver reads again.
+    pub(super) fn kernel_changed(&mut self, node: NodeId, silent: bool) {
+        let now = self.now;
+        self.turn.touch(node);
+        let Some(host) = self.host_mut(node) else { return };
+        let lag =
+            host.kernel.view_lag + host.seed.between(Duration::from_micros(30), Duration::from_millis(2));
+        let Some(process) = host.process.as_mut() else { return };
+        let at = if silent {
+            let age = now.since(process.began).as_nanos();
+            let next = (age / REREAD.as_nanos() + 1) * REREAD.as_nanos();
+            process.began + Duration::from_nanos(u64::try_from(next).unwrap_or(u64::MAX)) + lag
+        } else {
+            now + lag
+        };
+        if process.show_at.is_some_and(|earlier| earlier <= at && earlier > now) && silent {
+            return;
+        }
+        let number = process.task.number;
+        process.show_at = Some(process.show_at.map_or(at, |other| other.max(at)));
+        self.queue.push(at, What::Show { node, process: number });
+    }
+
+    /// The driver has read the kernel side.
+    pub(super) fn show(&mut self, node: NodeId, number: u32) {
+        let now = self.now;
+        let Some(host) = self.host_mut(node) else { return };
+        let Some(process) = host.process.as_mut().filter(|process| process.task.number == number) else {
+            return;
+        };
+        if process.show_at.is_some_and(|at| at <= now) {
+            process.show_at = None;
+        }
+        let view = host.kernel.view(&process.interests);
+        self.deliver(node, number, Letter::Core(Box::new(Event::KernelView(view))));
     }
 }
