@@ -506,7 +506,7 @@ fn a_lab_that_was_killed_is_cleaned_by_the_next_down_and_by_the_next_run() {
     };
     let (base, lab) = (Path::new("/run/anyvip-sim"), lab.to_str().unwrap());
     let kill = |pid: i64| {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap());
         kill(pid, Signal::SIGKILL).unwrap();
     };
 
