@@ -253,9 +253,13 @@ fn only_negotiated_families_and_next_hops_go_out() {
 #[test]
 fn ipv6_routes_do_not_take_an_ipv4_next_hop() {
     let mut world = World::established(14);
+    let since = world.now;
     world.want(0, [(ipv6_prefix(), route(1)), (prefix(1), route(1))].into());
     world.run_for(10 * MS);
     assert_eq!(world.heard[1].keys().collect::<Vec<_>>(), [&prefix(1)]);
+    assert_eq!(updates(&world, 0, since).len(), 1, "nothing went out that only the other end would drop");
+    let told = world.speakers[0].as_ref().unwrap().peer(&name(1)).unwrap().advertised().unwrap();
+    assert!(!told.contains_key(&ipv6_prefix()), "{told:?}");
 }
 
 #[test]
