@@ -385,6 +385,20 @@ mod tests {
         assert!(!capabilities.iter().any(|c| matches!(c, Capability::ExtendedNextHop(_))));
     }
 
+    /// RFC 8950 §4: an IPv6 next hop for IPv4 only where the peer says so, and for nothing else.
+    #[test]
+    fn ipv4_over_ipv6_is_agreed_only_where_the_peer_takes_it() {
+        let agreed = |hops: Option<Vec<(AfiSafi, u16)>>| {
+            let families = [IPV4, IPV6].map(Capability::Multiprotocol);
+            let told = families.into_iter().chain(hops.map(Capability::ExtendedNextHop)).collect();
+            agree(&theirs(65002, told), &config(65002)).unwrap().extended_next_hop
+        };
+        assert_eq!(agreed(Some(vec![(IPV4, AFI_IPV6)])), BTreeSet::from([Family::Ipv4]));
+        assert_eq!(agreed(None), BTreeSet::new());
+        assert_eq!(agreed(Some(Vec::new())), BTreeSet::new());
+        assert_eq!(agreed(Some(vec![(IPV6, AFI_IPV6), (IPV4, 1)])), BTreeSet::new());
+    }
+
     /// RFC 4724 §3, §4.1; never the notification bit of RFC 8538.
     #[test]
     fn graceful_restart_is_agreed_only_where_asked_and_told_by_both() {
