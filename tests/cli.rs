@@ -247,7 +247,18 @@ fn sweep(args: &[&str]) -> Output {
 #[test]
 fn a_sweep_that_finds_something_names_seed_invariant_last_events_smallest_plan_and_how_to_see_it_again() {
     let well = sweep(&["--first", "1", "--seeds", "2"]);
-    assert_eq!(well.status.code(), Some(0), "{}", text(&well.stdout));
+    let said = text(&well.stdout);
+    assert_eq!(well.status.code(), Some(0), "{said}");
+    // What it did to flows, by design: flows, packets, unanswered, lost, reset, moved, needlessly.
+    let rows = said.lines().skip_while(|line| !line.trim_start().starts_with("install ")).skip(1);
+    let rows: Vec<Vec<&str>> = rows.map(|line| line.split_whitespace().collect()).collect();
+    assert!(!rows.is_empty(), "{said}");
+    for row in rows {
+        assert!(["plain", "group", "resilient", "slots"].contains(&row[0]), "{said}");
+        let count = |at: usize| row[at].parse::<u64>().expect(&said);
+        assert!(count(1) > 0 && count(2) > count(1) * 60, "{said}");
+        assert!(count(6) >= count(7) && count(7) >= count(8), "{said}");
+    }
 
     let found = sweep(&["--first", "1", "--seeds", "50", "--hosts", "3", "--broken", "passes-all"]);
     let said = text(&found.stdout);

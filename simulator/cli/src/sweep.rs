@@ -1,6 +1,7 @@
 //! `anyvip-sim sweep`: seeds of the virtual lab under random faults, as many at once as there are cores.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,7 +9,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyvip_virtual::sweep::{Bounds, Case, Minimiser, Outcome, run};
+use anyvip_virtual::router::Install;
+use anyvip_virtual::sweep::{Bounds, Case, FlowCounts, Minimiser, Outcome, run};
 use anyvip_virtual::world::{Sabotage, Tracing};
 
 use crate::cli;
@@ -81,6 +83,8 @@ struct Shared {
     events: AtomicU64,
     virtual_seconds: AtomicU64,
     stop: AtomicBool,
+    /// By how routers install next hops.
+    flows: Mutex<BTreeMap<&'static str, FlowCounts>>,
     failed: Mutex<Option<u64>>,
 }
 
@@ -97,6 +101,7 @@ fn sweep(arguments: &cli::Sweep, lot: Lot) -> Result<bool, String> {
         events: AtomicU64::new(0),
         virtual_seconds: AtomicU64::new(0),
         stop: AtomicBool::new(false),
+        flows: Mutex::default(),
         failed: Mutex::new(None),
     };
     say(&format!(
@@ -113,6 +118,7 @@ fn sweep(arguments: &cli::Sweep, lot: Lot) -> Result<bool, String> {
         workers.into_iter().filter_map(|worker| worker.join().err()).count() > 0
     });
     say(&summary(&shared, begin));
+    say_flows(&shared.flows.into_inner().unwrap_or_default());
     if panicked {
         // It has told its seed already, and would panic again.
         return Ok(false);
@@ -131,7 +137,12 @@ fn work(shared: &Shared, lot: Lot) {
             return;
         }
         let seed = shared.first.wrapping_add(number);
-        let outcome = play(&lot.draw(seed), Tracing::Off);
+        let case = lot.draw(seed);
+        let outcome = play(&case, Tracing::Off);
+        if let Ok(mut flows) = shared.flows.lock() {
+            let sum = flows.entry(word(case.swarm.install)).or_default();
+            *sum = [*sum, outcome.flows].into_iter().sum();
+        }
         shared.done.fetch_add(1, Ordering::Relaxed);
         shared.events.fetch_add(outcome.events, Ordering::Relaxed);
         shared.virtual_seconds.fetch_add(outcome.time.as_secs(), Ordering::Relaxed);
@@ -204,6 +215,39 @@ fn summary(shared: &Shared, begin: Instant) -> String {
     )
 }
 
+fn word(install: Install) -> &'static str {
+    match install {
+        Install::Plain => "plain",
+        Install::Group => "group",
+        Install::Resilient { .. } => "resilient",
+        Install::Slots(_) => "slots",
+    }
+}
+
+/// What all that did to the flows of clients.
+fn say_flows(flows: &BTreeMap<&'static str, FlowCounts>) {
+    if flows.values().all(|counts| counts.flows == 0) {
+        return;
+    }
+    say("\nflows of clients, one packet a second each, over the routers' tables:");
+    say(&format!(
+        "  {:<10}{:>9}{:>12}{:>12}{:>9}{:>9}{:>9}{:>11}",
+        "install", "flows", "packets", "unanswered", "lost", "reset", "moved", "needlessly"
+    ));
+    for (install, counts) in flows {
+        say(&format!(
+            "  {install:<10}{:>9}{:>12}{:>10.2} %{:>9}{:>9}{:>9}{:>11}",
+            counts.flows,
+            counts.packets,
+            counts.unanswered as f64 * 100.0 / counts.packets.max(1) as f64,
+            counts.lost,
+            counts.reset,
+            counts.moved,
+            counts.needless
+        ));
+    }
+}
+
 /// A seed that failed: what, the last events, the smallest plan, and how to see it again.
 fn show(arguments: &cli::Sweep, seed: u64, lot: Lot) {
     let case = lot.draw(seed);
@@ -260,6 +304,7 @@ fn replay(arguments: &cli::Sweep, seed: u64, lot: Lot) -> Result<bool, String> {
         begin.elapsed().as_secs_f64(),
         outcome.hash
     ));
+    say_flows(&BTreeMap::from([(word(case.swarm.install), outcome.flows)]));
     match (&outcome.violation, outcome.recovered) {
         (None, recovered) => {
             let after = recovered.unwrap_or_default().as_secs();

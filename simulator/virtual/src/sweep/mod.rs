@@ -4,6 +4,7 @@
 //!   their rates. Each seed leaves most kinds out: a rare meeting of two kinds needs the others to be silent.
 //! - [`Strike`]: one fault with its own end; the unit that minimising drops.
 //! - [`run`]: a safety phase under strikes, healing, a liveness phase with a bound; [`Outcome`].
+//! - [`FlowCounts`]: what all that did to the flows of clients, by the routers' tables.
 //! - [`Minimiser`]: drops strikes while the same invariant still fails.
 //!
 //! A seed and its bounds say everything: the same two give the same world, strikes and verdict on every machine.
@@ -16,11 +17,14 @@ use serde::{Deserialize, Serialize};
 use crate::checker::{Invariant, Violation, Watch};
 use crate::world::{Options, Planned, Sabotage, TraceHash, Tracing, World};
 
+mod flows;
 mod minimise;
 mod strike;
 mod swarm;
 mod topology;
 
+pub use flows::FlowCounts;
+use flows::Followed;
 pub use minimise::Minimiser;
 pub use strike::{Kind, Strike, strikes};
 pub use swarm::{BfdPlan, BfdUse, ServicePlan, Shape, Swarm};
@@ -89,6 +93,8 @@ pub struct Outcome {
     pub events: u64,
     /// Rules that were asked.
     pub looks: u64,
+    /// What became of the flows of clients.
+    pub flows: FlowCounts,
     /// Largest agent and largest router, octets.
     pub sizes: (usize, usize),
     /// With [`Tracing::Hash`] or more.
@@ -126,14 +132,15 @@ pub fn run_world(case: &Case, world: &mut World, each: &mut dyn FnMut(&World)) -
     }
     world.plan(case.heal_at, Planned::Heal);
     let mut watch = Watch::new(world);
+    let mut flows = Followed::new(&case.swarm);
     let after = Time::from_nanos(case.heal_at.as_nanos() + 1);
     let mut recovered = None;
     let mut pending = Vec::new();
-    if !passes(&mut watch, world, after, each) {
+    if !passes(&mut watch, world, &mut flows, after, each) {
         let limit = case.heal_at + RECOVERY;
         loop {
             let until = (world.now() + ASK).min(limit);
-            if passes(&mut watch, world, until, each) {
+            if passes(&mut watch, world, &mut flows, until, each) {
                 break;
             }
             world.run_until(until);
@@ -161,6 +168,7 @@ pub fn run_world(case: &Case, world: &mut World, each: &mut dyn FnMut(&World)) -
         time: world.now().since(Time::ZERO),
         events: world.events(),
         looks: watch.looks(),
+        flows: flows.counts(),
         sizes: watch.sizes(),
         hash: world.hash(),
         last_events: world
@@ -171,13 +179,26 @@ pub fn run_world(case: &Case, world: &mut World, each: &mut dyn FnMut(&World)) -
 }
 
 /// Lets time pass until `limit`; true if something was wrong before.
-fn passes(watch: &mut Watch, world: &mut World, limit: Time, each: &mut dyn FnMut(&World)) -> bool {
-    while watch.step(world, limit) {
-        if !watch.violations().is_empty() {
-            return true;
+fn passes(
+    watch: &mut Watch,
+    world: &mut World,
+    flows: &mut Followed,
+    limit: Time,
+    each: &mut dyn FnMut(&World),
+) -> bool {
+    loop {
+        let until = flows.next().min(limit);
+        while watch.step(world, until) {
+            if !watch.violations().is_empty() {
+                return true;
+            }
+        }
+        world.run_until(until);
+        flows.send(world);
+        if until == limit {
+            break;
         }
     }
-    world.run_until(limit);
     each(world);
     !watch.violations().is_empty()
 }

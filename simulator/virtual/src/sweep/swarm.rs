@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Bounds;
 use super::strike::Kind;
+use crate::router::Install;
 
 /// Hosts and routers, and how they are cabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +102,8 @@ pub struct Swarm {
     pub bfd: Option<BfdPlan>,
     /// What agents ask routers for: to keep their routes so long when they restart.
     pub graceful_restart: Option<Duration>,
+    /// How routers install next hops.
+    pub install: Install,
     /// Every host has these.
     pub services: Vec<ServicePlan>,
     /// Which faults there are: on the whole, one of a kind each so often.
@@ -142,6 +145,7 @@ impl Swarm {
             jitter: Duration::from_micros(seed.below(2_000)),
             bfd: None,
             graceful_restart: None,
+            install: Install::Group,
             services: Vec::new(),
             rates: BTreeMap::new(),
         };
@@ -151,6 +155,7 @@ impl Swarm {
         // Of a child of its own: seeds without BFD mean what they meant before there was any.
         swarm.draw_bfd(&mut root.child("bfd"));
         swarm.draw_graceful_restart(&mut root.child("graceful restart"));
+        swarm.install = install(&mut root.child("install"));
         swarm
     }
 
@@ -196,7 +201,7 @@ impl Swarm {
             self.rates.iter().map(|(kind, each)| format!("{kind:?} each {} s", each.as_secs())).collect();
         let hold = |hold: Option<Duration>| hold.map_or(0, |hold| hold.as_secs());
         format!(
-            "{} hosts, {} routers, {} uplinks, {:?}{}{}{}{}{}, hold time {} s and {} s, {} services with {} addresses; {}",
+            "{} hosts, {} routers, {} uplinks, {:?}{}{}{}{}{}, installs {}, hold time {} s and {} s, {} services with {} addresses; {}",
             self.hosts,
             self.routers,
             self.uplinks,
@@ -213,12 +218,23 @@ impl Swarm {
             }),
             self.graceful_restart
                 .map_or(String::new(), |time| { format!(", graceful restart {} s", time.as_secs()) }),
+            self.install,
             hold(self.hold_time),
             hold(self.router_hold_time),
             self.services.len(),
             self.services.iter().map(|service| service.vips.len()).sum::<usize>(),
             if kinds.is_empty() { "no faults".to_owned() } else { kinds.join(", ") }
         )
+    }
+}
+
+/// All four designs, as often.
+fn install(seed: &mut Seed) -> Install {
+    match seed.below(4) {
+        0 => Install::Plain,
+        1 => Install::Group,
+        2 => Install::Slots(256),
+        _ => Install::Resilient { buckets: 128, idle: Duration::from_secs(120), unbalanced: Duration::ZERO },
     }
 }
 

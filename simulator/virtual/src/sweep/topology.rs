@@ -40,7 +40,11 @@ impl Swarm {
                 hold_time: self.router_hold_time,
                 neighbours: self.neighbours(router),
             };
-            let plan = RouterPlan { bfd: self.router_bfd(router), ..RouterPlan::new(config, router + 1) };
+            let plan = RouterPlan {
+                bfd: self.router_bfd(router),
+                install: self.install,
+                ..RouterPlan::new(config, router + 1)
+            };
             routers.push(world.add_router(&format!("r{router}"), plan));
         }
         let hosts: Vec<NodeId> = (0..self.hosts)
