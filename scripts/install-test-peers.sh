@@ -3,7 +3,7 @@
 # Nothing is started: packages that would start a daemon (on port 179!) are told not to. Runs again in no time.
 set -euo pipefail
 
-packages=(bird2 frr gobgpd openbgpd exabgp iproute2 nftables tcpdump socat procps util-linux chromium fonts-dejavu-core g++)
+packages=(bird2 frr gobgpd openbgpd exabgp iproute2 nftables tcpdump socat procps util-linux chromium fonts-dejavu-core g++ systemd)
 
 missing=()
 for package in "${packages[@]}"; do

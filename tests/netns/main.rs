@@ -17,6 +17,7 @@ mod responder;
 mod return_path;
 mod socket;
 mod stop;
+mod systemd;
 mod upgrade;
 mod uplink;
 mod vip;
