@@ -221,6 +221,26 @@ fn a_lab_runs_without_root_too() {
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(output.status.success(), "{}\n{said}", output.status);
         assert!(said.contains("rootless"), "{said}");
+
+        // And it can be left running, looked into, and ended.
+        let name = format!("nobody{}", std::process::id());
+        let text = std::fs::read_to_string(folder.join("quickstart.clab.yml")).unwrap();
+        let lab = folder.join(format!("{name}.clab.yml"));
+        std::fs::write(&lab, text.replace("name: quickstart\n", &format!("name: {name}\n"))).unwrap();
+        let nobody = |arguments: &[&str]| {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--"]);
+            let output = command.arg(&simulator).args(arguments).stdin(Stdio::null()).output().unwrap();
+            let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert!(output.status.success(), "{arguments:?}: {said}");
+            said
+        };
+        nobody(&["up", lab.to_str().unwrap()]);
+        let said =
+            nobody(&["exec", "h1", "--lab", &name, "--", "ip", "-brief", "address", "show", "dev", "eth1"]);
+        assert!(said.contains("10.0.1.11/24"), "{said}");
+        assert_eq!(nobody(&["down", &name]), format!("{name} is down\n"));
+        assert_eq!(of_lab(&format!("/{name}/")), Vec::<String>::new(), "processes are left");
     }
 }
 
@@ -248,6 +268,10 @@ fn designs_that_are_measured_do_what_the_model_says_within_stated_bounds() {
     let results = json["results"].as_array().unwrap();
     // The page says of each row where it comes from.
     let page = std::fs::read_to_string(page).unwrap();
+    // What no measurement is of the real thing is said where it is shown.
+    for text in [&said, &page] {
+        assert!(text.contains("The balancer itself stands for one that knows them all"), "{text}");
+    }
     for one in results {
         let (design, by) = (one["design"].as_str().unwrap(), one["by"].as_str().unwrap());
         let row = format!("data-design=\"{design}\" data-by=\"{by}\" data-lost=\"{}\"", one["lost"]);
@@ -510,14 +534,9 @@ fn a_lab_that_was_killed_is_cleaned_by_the_next_down_and_by_the_next_run() {
         kill(pid, Signal::SIGKILL).unwrap();
     };
 
-    // Left running, its holder killed, ended by name.
-    // The holder keeps this process's outputs: nobody may wait for their end.
-    let up = simulator()
-        .args(["up", lab, agent[0], agent[1]])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    assert!(up.unwrap().success());
+    // Left running, its holder killed, ended by name. Waits for the end of both outputs: the lab keeps neither open.
+    let (up, text) = said(&["up", lab, agent[0], agent[1]]);
+    assert!(up && text.starts_with(&format!("{name} is up. Look inside: anyvip-sim exec client")), "{text}");
     let held: Value =
         serde_json::from_slice(&std::fs::read(base.join(&name).join("lab.json")).unwrap()).unwrap();
     kill(held["holder"].as_i64().unwrap());
@@ -542,6 +561,55 @@ fn a_lab_that_was_killed_is_cleaned_by_the_next_down_and_by_the_next_run() {
     let (run, text) = said(&["run", lab, agent[0], agent[1]]);
     assert!(run, "{text}");
     assert!(!left.exists());
+}
+
+/// A lab that is being built for a minute, and its folder.
+fn building(scratch: &Scratch, name: &str) -> (Child, PathBuf) {
+    let lab = renamed(scratch, name);
+    let text = std::fs::read_to_string(&lab).unwrap();
+    let (role, slow) = ("      exec:\n", "      exec:\n        - sleep 61\n");
+    assert!(text.contains(role));
+    std::fs::write(&lab, text.replacen(role, slow, 1)).unwrap();
+    let child = simulator()
+        .args(["up", lab.to_str().unwrap(), "--agent", env!("CARGO_BIN_EXE_anyvip-under-test")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let folder = Path::new("/run/anyvip-sim").join(name);
+    wait_until(LONG, || match folder.join("router").is_dir() && folder.join("lab.json").is_file() {
+        true => Ok(()),
+        false => Err("not begun".to_owned()),
+    });
+    (child, folder)
+}
+
+#[test]
+fn a_lab_that_is_interrupted_while_it_is_built_leaves_nothing_and_ends_as_a_shell_would_report_it() {
+    if !met(&[Need::Root]) {
+        return;
+    }
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    for (signal, code) in [(Some(Signal::SIGINT), 130), (Some(Signal::SIGTERM), 143), (None, 143)] {
+        let scratch = Scratch::new();
+        let name = format!("early{code}{}", std::process::id());
+        let (child, folder) = building(&scratch, &name);
+        match signal {
+            Some(signal) => kill(Pid::from_raw(child.id() as i32), signal).unwrap(),
+            None => {
+                let down = simulator().args(["down", &name]).output().unwrap();
+                let said = String::from_utf8_lossy(&[down.stdout, down.stderr].concat()).into_owned();
+                assert!(down.status.success(), "{said}");
+                assert_eq!(said, format!("{name} is down\n"));
+            }
+        }
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert_eq!(said, "anyvip-sim: stopped; everything is removed\n");
+        assert!(!folder.exists());
+        assert_eq!(of_lab(&format!("/{name}/")), Vec::<String>::new(), "processes are left");
+    }
 }
 
 #[test]

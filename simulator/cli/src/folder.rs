@@ -5,7 +5,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -32,10 +32,16 @@ pub(crate) fn base(user: Uid) -> PathBuf {
     if user.is_root() {
         return PathBuf::from("/run/anyvip-sim");
     }
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(path) if !path.is_empty() && Path::new(&path).is_dir() => Path::new(&path).join("anyvip-sim"),
-        _ => std::env::temp_dir().join(format!("anyvip-sim-{user}")),
+    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| belongs_to(path, user));
+    match own {
+        Some(path) => path.join("anyvip-sim"),
+        None => std::env::temp_dir().join(format!("anyvip-sim-{user}")),
     }
+}
+
+/// A folder of this user. `sudo -u` and the like leave a variable that names somebody else's; and a folder in /tmp may have been made by anybody.
+fn belongs_to(path: &Path, user: Uid) -> bool {
+    path.metadata().is_ok_and(|found| found.is_dir() && found.uid() == user.as_raw())
 }
 
 impl Folder {
@@ -55,6 +61,9 @@ impl Folder {
     fn try_make(base: &Path, name: &str) -> io::Result<Folder> {
         // To be passed through, not looked into: FRR's user must reach its own folder.
         DirBuilder::new().recursive(true).mode(0o711).create(base)?;
+        if !belongs_to(base, Uid::effective()) {
+            return Err(io::Error::other("belongs to another user"));
+        }
         let guard = lock(base, FlockArg::LockExclusive)?;
         for entry in std::fs::read_dir(base)? {
             let path = entry?.path();
@@ -64,7 +73,9 @@ impl Folder {
         }
         let path = base.join(name);
         DirBuilder::new().mode(0o711).create(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => io::Error::other(format!("a lab `{name}` runs already")),
+            io::ErrorKind::AlreadyExists => {
+                io::Error::other(format!("a lab `{name}` runs already; anyvip-sim down {name} ends it"))
+            }
             _ => error,
         })?;
         let held = lock(&path, FlockArg::LockExclusiveNonblock)?;
@@ -101,7 +112,7 @@ fn forget(path: &Path) -> io::Result<()> {
 /// there was one.
 pub(crate) fn clean(base: &Path, name: &str) -> Result<bool, String> {
     let text = |error: io::Error| format!("{}: {error}", base.display());
-    if !base.is_dir() {
+    if !belongs_to(base, Uid::effective()) {
         return Ok(false);
     }
     let _guard = lock(base, FlockArg::LockExclusive).map_err(text)?;
@@ -131,6 +142,15 @@ fn lock(path: &Path, how: FlockArg) -> io::Result<Flock<File>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_of_somebody_else_is_not_used() {
+        assert!(belongs_to(&std::env::current_dir().unwrap(), Uid::effective()));
+        let other = if Uid::effective().is_root() { 65534 } else { 0 };
+        assert!(!belongs_to(Path::new("/proc"), Uid::from_raw(65534)));
+        assert!(!belongs_to(&std::env::current_dir().unwrap(), Uid::from_raw(other)));
+        assert!(!belongs_to(Path::new("/nowhere"), Uid::effective()));
+    }
 
     #[test]
     fn a_folder_is_removed_at_the_end_and_a_forgotten_one_by_the_next_lab() {

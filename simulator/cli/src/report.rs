@@ -13,6 +13,9 @@ use crate::live::{Asking, Live};
 /// Width of a full bar.
 const BAR: usize = 32;
 
+/// An answer that took so long is spoken of: the rate of the questions does not show it.
+const LATE: Duration = Duration::from_secs(1);
+
 /// Prints as things happen.
 pub(crate) struct Report {
     begin: Time,
@@ -116,6 +119,15 @@ impl Report {
                 self.paint("32", &format!("{bar:<BAR$}"))
             ));
         }
+        let slowest = flows.asks.iter().filter_map(|ask| ask.latency_us).max().unwrap_or_default();
+        let slowest = Duration::from_micros(slowest.into());
+        if slowest >= LATE {
+            self.line(&format!(
+                "            {:<10} the slowest answer came after {}",
+                "late",
+                millis(slowest)
+            ));
+        }
         let lost: Vec<_> = flows.lost().collect();
         if lost.is_empty() {
             self.line(&format!("            {:<10} none", "lost"));
@@ -162,6 +174,7 @@ impl Report {
         let took = millis(at.since(self.begin));
         self.line("");
         self.line(&match failed {
+            0 if verdicts.is_empty() => format!("nothing was expected ({took})"),
             0 => self.paint("32;1", &format!("all {} expectations met in {took}", verdicts.len())),
             _ => self.paint("31;1", &format!("{failed} of {} expectations not met ({took})", verdicts.len())),
         });

@@ -24,6 +24,16 @@ pub(crate) enum Signal {
     Terminate,
 }
 
+impl Signal {
+    /// As the kernel knows it.
+    pub(crate) fn number(self) -> nix::sys::signal::Signal {
+        match self {
+            Signal::Interrupt => nix::sys::signal::Signal::SIGINT,
+            Signal::Terminate => nix::sys::signal::Signal::SIGTERM,
+        }
+    }
+}
+
 /// Runs a lab with its scenario. 0: all expectations met; 1: not, or refused.
 pub(crate) fn main(arguments: &cli::Run) -> ExitCode {
     match prepare_and_run(arguments) {
@@ -53,7 +63,8 @@ fn prepare_and_run(arguments: &cli::Run) -> Result<ExitCode, String> {
         );
     }
     reload_files(&scenario, &scenario_file, &arguments.lab)?;
-    check_daemons(&lab)?;
+    check_outputs(&[&arguments.json, &arguments.report])?;
+    check_daemons(&lab, &arguments.lab)?;
     let agent = find_agent(arguments.agent.as_deref())?;
     let base = folder::base(rootless::user());
     let rights = rootless::enter()?;
@@ -116,18 +127,37 @@ pub(crate) fn write_journal(arguments: &cli::Run, journal: &Journal) -> Result<(
     Ok(())
 }
 
-/// Foreign daemons of a lab must be here.
-pub(crate) fn check_daemons(lab: &Lab) -> Result<(), String> {
-    for (name, node) in &lab.nodes {
-        let Some(daemon) = node.role.daemon() else { continue };
-        if let Some(what) = node::daemon::missing(daemon.kind) {
-            return Err(format!("{name} needs {what}"));
+/// What is to be written at the end must have a place before anything begins.
+pub(crate) fn check_outputs(paths: &[&Option<PathBuf>]) -> Result<(), String> {
+    for path in paths.iter().filter_map(|path| path.as_ref()) {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            return Err(format!("{}: there is no folder {}", path.display(), folder.display()));
         }
-        if daemon.kind == Daemon::Frr && !rootless::user().is_root() {
-            return Err(format!("{name} is FRR, which needs a user of its own, and with that root"));
+        if path.is_dir() {
+            return Err(format!("{}: is a folder", path.display()));
         }
     }
     Ok(())
+}
+
+/// Foreign daemons of a lab must be here.
+pub(crate) fn check_daemons(lab: &Lab, file: &Path) -> Result<(), String> {
+    let mut missing = Vec::new();
+    for (name, node) in &lab.nodes {
+        let Some(daemon) = node.role.daemon() else { continue };
+        let text = match node::daemon::missing(daemon.kind) {
+            Some(what) => format!("node {name} needs {what}"),
+            None if daemon.kind == Daemon::Frr && !rootless::user().is_root() => {
+                format!("node {name} is FRR, which runs as a user of its own: only root can start it")
+            }
+            None => continue,
+        };
+        let (file, severity) = (file.display().to_string(), Severity::Error);
+        missing.push(Diagnostic { file, place: node.place, severity, text });
+    }
+    missing.sort_by_key(|one| one.place);
+    accept(missing.is_empty().then_some(()), &missing)
 }
 
 /// How this run came about.
@@ -299,6 +329,17 @@ fn accept<T>(value: Option<T>, diagnostics: &[Diagnostic]) -> Result<T, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_written_at_the_end_is_said_at_the_beginning() {
+        let refused = |path: &str| check_outputs(&[&None, &Some(PathBuf::from(path))]);
+        assert_eq!(
+            refused("/no/folder/out.html"),
+            Err("/no/folder/out.html: there is no folder /no/folder".into())
+        );
+        assert_eq!(refused("/tmp"), Err("/tmp: is a folder".into()));
+        assert_eq!((refused("out.html"), refused("/tmp/out.html")), (Ok(()), Ok(())));
+    }
 
     #[test]
     fn every_lab_and_scenario_that_we_ship_is_read_without_a_word_and_has_its_files() {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
+use std::io::Write as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -13,22 +13,31 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, dup2_stderr};
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::bench::Bench;
+use crate::control::Message;
 use crate::folder::{self, Folder};
-use crate::run::{Signals, absolute, block_on, check_daemons, find_agent, read_lab};
+use crate::run::{Signals, absolute, block_on, check_daemons, find_agent, interrupted, read_lab};
 use crate::{cli, process, rootless};
 
 /// What the holder writes down.
 #[derive(Debug, Serialize, Deserialize)]
 struct Held {
     holder: i32,
+    /// Empty as long as the lab is being built.
     nodes: BTreeMap<String, u32>,
 }
 
 const FILE: &str = "lab.json";
+/// What holder and nodes say once nobody listens.
+const LOG: &str = "lab.log";
+/// The holder's word that the lab is up; any other is the reason why it is not.
+const UP: &str = "up";
+/// How long a lab may take to end.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Starts the holder and waits for its word.
 pub(crate) fn up(arguments: &cli::Up) -> ExitCode {
@@ -37,50 +46,82 @@ pub(crate) fn up(arguments: &cli::Up) -> ExitCode {
 
 /// Ends the holder and waits until its folder is gone.
 pub(crate) fn down(lab: &Path) -> ExitCode {
-    report(end_holder(lab))
+    report(end_holder(lab).map(|()| ExitCode::SUCCESS))
 }
 
 /// Becomes the command, inside the node.
 pub(crate) fn exec(node: &str, lab: Option<&str>, command: &[OsString]) -> ExitCode {
-    report(enter_and_exec(node, lab, command))
+    report(enter_and_exec(node, lab, command).map(|()| ExitCode::SUCCESS))
 }
 
-fn report(result: Result<(), String>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("anyvip-sim: {error}");
-            ExitCode::FAILURE
-        }
-    }
+fn report(result: Result<ExitCode, String>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("anyvip-sim: {error}");
+        ExitCode::FAILURE
+    })
 }
 
-fn start_holder(arguments: &cli::Up) -> Result<(), String> {
+fn start_holder(arguments: &cli::Up) -> Result<ExitCode, String> {
     let lab = read_lab(&arguments.lab)?;
-    check_daemons(&lab)?;
+    check_daemons(&lab, &arguments.lab)?;
     let agent = find_agent(arguments.agent.as_deref())?;
     let mut command = std::process::Command::new(process::own_program()?);
     command.args(["up", "--hold", "--agent"]).arg(agent).arg(&arguments.lab);
-    // Not in this terminal's group: Ctrl-C and logout are not for it.
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
-    let mut child = command.spawn().map_err(|error| format!("cannot start the holder: {error}"))?;
-    let mut word = String::new();
-    if let Some(output) = child.stdout.take() {
-        BufReader::new(output).read_line(&mut word).map_err(|error| error.to_string())?;
-    }
-    if word.is_empty() {
-        let _ = child.wait();
-        return Err("the lab did not come up".to_owned());
-    }
-    let first = lab.nodes.keys().next().cloned().unwrap_or_default();
-    println!(
-        "{} is up. Look inside: anyvip-sim exec {first} -- ip route. End it: anyvip-sim down {}",
-        lab.name, lab.name
-    );
-    Ok(())
+    // Nothing of the lab keeps a terminal or a pipe of ours open, and it is not in this terminal's group: Ctrl-C and logout are not for it.
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+    block_on(async {
+        let mut signals = Signals::new()?;
+        let mut holder = tokio::process::Command::from(command)
+            .spawn()
+            .map_err(|error| format!("cannot start the holder: {error}"))?;
+        let output = holder.stdout.take().ok_or("a holder without output")?;
+        let mut words = BufReader::new(output).lines();
+        let word = tokio::select! {
+            word = words.next_line() => word.map_err(|error| error.to_string())?,
+            signal = signals.next() => {
+                // It may be gone already, for another reason.
+                if let Some(pid) = holder.id().and_then(|pid| i32::try_from(pid).ok()) {
+                    let _ = kill(Pid::from_raw(pid), signal.number());
+                }
+                return match tokio::time::timeout(PATIENCE, holder.wait()).await {
+                    Ok(_) => Ok(interrupted(signal)),
+                    Err(_) => Err(format!("{} does not end", lab.name)),
+                };
+            }
+        };
+        match word.as_deref() {
+            Some(UP) => {
+                let first = lab.nodes.keys().next().cloned().unwrap_or_default();
+                let name = &lab.name;
+                println!(
+                    "{name} is up. Look inside: anyvip-sim exec {first} -- ip route. End it: anyvip-sim down {name}"
+                );
+                Ok(ExitCode::SUCCESS)
+            }
+            Some(reason) => Err(reason.to_owned()),
+            // Somebody ended it meanwhile.
+            None => match holder.wait().await.ok().and_then(|status| u8::try_from(status.code()?).ok()) {
+                Some(code @ (130 | 143)) => {
+                    eprintln!("anyvip-sim: stopped; everything is removed");
+                    Ok(ExitCode::from(code))
+                }
+                _ => Err("the lab did not come up".to_owned()),
+            },
+        }
+    })
 }
 
-fn hold(arguments: &cli::Up) -> Result<(), String> {
+/// What goes wrong is told to who started it.
+fn hold(arguments: &cli::Up) -> Result<ExitCode, String> {
+    hold_until_told(arguments).or_else(|error| tell(&error.replace('\n', "; ")).map(|()| ExitCode::FAILURE))
+}
+
+fn tell(word: &str) -> Result<(), String> {
+    let mut out = std::io::stdout();
+    writeln!(out, "{word}").and_then(|()| out.flush()).map_err(|error| format!("nobody listens: {error}"))
+}
+
+fn hold_until_told(arguments: &cli::Up) -> Result<ExitCode, String> {
     let (lab, file) = (read_lab(&arguments.lab)?, absolute(&arguments.lab)?);
     let agent = find_agent(arguments.agent.as_deref())?;
     let base = folder::base(rootless::user());
@@ -88,34 +129,49 @@ fn hold(arguments: &cli::Up) -> Result<(), String> {
     crate::raise_descriptor_limit();
     block_on(async {
         let mut signals = Signals::new()?;
-        let folder = Folder::make(&base, &lab.name)?;
-        let mut bench = Bench::new(folder);
-        let none = BTreeSet::new();
-        let built = tokio::select! {
-            built = bench.build(&lab, &file, &agent, &none) => built,
-            _ = signals.next() => Err("stopped".to_owned()),
-        };
-        let held = Held { holder: Pid::this().as_raw(), nodes: bench.pids() };
-        let written = built.and_then(|()| {
+        let mut bench = Bench::new(Folder::make(&base, &lab.name)?);
+        let (note, log) = (bench.folder().join(FILE), bench.folder().join(LOG));
+        let write_down = |nodes| {
+            let held = Held { holder: Pid::this().as_raw(), nodes };
             let text = serde_json::to_vec(&held).map_err(|error| error.to_string())?;
-            std::fs::write(bench.folder().join(FILE), text).map_err(|error| format!("{FILE}: {error}"))
-        });
-        if let Err(error) = written {
+            std::fs::write(&note, text).map_err(|error| format!("{FILE}: {error}"))
+        };
+        let none = BTreeSet::new();
+        let build = async {
+            let log = std::fs::File::create(&log).map_err(|error| format!("{LOG}: {error}"))?;
+            dup2_stderr(log).map_err(|error| format!("{LOG}: {error}"))?;
+            // So that `down` finds it while it is being built.
+            write_down(BTreeMap::new())?;
+            bench.build(&lab, &file, &agent, &none).await
+        };
+        let built = tokio::select! {
+            built = build => Ok(built),
+            signal = signals.next() => Err(signal),
+        };
+        let up = match built {
+            Ok(built) => built.and_then(|()| write_down(bench.pids())).and_then(|()| tell(UP)),
+            Err(signal) => {
+                bench.end().await;
+                return Ok(interrupted(signal));
+            }
+        };
+        if let Err(error) = up {
             bench.end().await;
             return Err(error);
         }
-        println!("up");
         loop {
             tokio::select! {
                 _ = signals.next() => break,
                 (node, message) = bench.next_message() => {
-                    // Nobody may listen any more; the agents' logs are in the folder.
-                    let _ = (node, message);
+                    if let Message::Trouble { text } = message {
+                        // Into the log; that the disk is full must not end the lab.
+                        let _ = writeln!(std::io::stderr(), "{node}: {text}");
+                    }
                 }
             }
         }
         bench.end().await;
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     })
 }
 
@@ -133,7 +189,7 @@ fn end_holder(lab: &Path) -> Result<(), String> {
     }
     let held = read_held(&path)?;
     kill(Pid::from_raw(held.holder), Signal::SIGTERM).map_err(|error| format!("{name}: {error}"))?;
-    let end = Instant::now() + Duration::from_secs(15);
+    let end = Instant::now() + PATIENCE;
     while folder::is_held(&path) {
         if Instant::now() >= end {
             return Err(format!("{name} does not end"));
@@ -150,7 +206,7 @@ fn read_held(path: &Path) -> Result<Held, String> {
     if !folder::is_held(path) {
         return Err(format!("no lab `{name}` is up"));
     }
-    let text = std::fs::read(path.join(FILE)).map_err(|_| format!("`{name}` is not up yet"))?;
+    let text = std::fs::read(path.join(FILE)).map_err(|_| format!("`{name}` is being built"))?;
     serde_json::from_slice(&text).map_err(|error| format!("{name}: {error}"))
 }
 

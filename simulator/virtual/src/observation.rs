@@ -307,7 +307,13 @@ impl Observation {
             }
             Expectation::ServerCount { of, count } => {
                 let seen = flows(of).per_server().len();
-                (seen == *count, format!("{of}: {seen} servers answered (just {count})"))
+                (
+                    seen == *count,
+                    format!(
+                        "{of}: {seen} server{} answered (just {count})",
+                        if seen == 1 { "" } else { "s" }
+                    ),
+                )
             }
             Expectation::Cut { of, at_most } => {
                 let held = self.held.get(of).map_or(&[][..], Vec::as_slice);

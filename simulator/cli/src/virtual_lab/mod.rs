@@ -6,14 +6,14 @@ use std::process::ExitCode;
 
 use anyvip_machine::Time;
 use anyvip_virtual::diagnostic::{Diagnostic, Place, Severity};
-use anyvip_virtual::lab::{Lab, Role};
+use anyvip_virtual::lab::{Exec, Lab, Role};
 use anyvip_virtual::scenario::{Action, Disturbance, Scenario};
 use anyvip_virtual::world::{Options, Tracing, World};
 
 use crate::cli;
 use crate::journal::Journal;
 use crate::report::Report;
-use crate::run::{about, read, read_both, reload_files, scenario_file, size, write_journal};
+use crate::run::{about, check_outputs, read, read_both, reload_files, scenario_file, size, write_journal};
 
 mod clients;
 mod play;
@@ -21,8 +21,10 @@ mod play;
 /// Runs a lab with its scenario. 0: all expectations met; 1: not, or refused.
 pub(crate) fn run(arguments: &cli::Run, seed: u64) -> Result<ExitCode, String> {
     let (lab, scenario) = read_both(arguments)?;
+    check_outputs(&[&arguments.json, &arguments.report])?;
     let scenario_file = scenario_file(arguments, &lab);
-    let refused = refusals(&lab, &scenario, &scenario_file);
+    let mut refused = refused_nodes(&lab, &arguments.lab);
+    refused.extend(refusals(&lab, &scenario, &scenario_file));
     if !refused.is_empty() {
         refused.iter().for_each(|one| eprintln!("{one}"));
         return Err("nothing was started; --backend netns can do it".to_owned());
@@ -53,6 +55,32 @@ fn configs(lab: &Lab, lab_file: &Path) -> Result<BTreeMap<String, String>, Strin
         }
     }
     Ok(configs)
+}
+
+/// Nodes that only real kernels can have.
+fn refused_nodes(lab: &Lab, file: &Path) -> Vec<Diagnostic> {
+    let mut refused = Vec::new();
+    for (name, node) in &lab.nodes {
+        let mut refuse = |text: String| {
+            let (file, severity) = (file.display().to_string(), Severity::Error);
+            refused.push(Diagnostic {
+                file,
+                place: node.place,
+                severity,
+                text: format!("node {name}: {text}"),
+            });
+        };
+        if node.role.daemon().is_some() {
+            refuse("the virtual backend has the embedded router only, no other daemon".to_owned());
+        }
+        for exec in &node.exec {
+            if let Exec::Command(words) = exec {
+                refuse(format!("exec `{}`: the virtual backend runs no commands", words.join(" ")));
+            }
+        }
+    }
+    refused.sort_by_key(|one| one.place);
+    refused
 }
 
 /// Steps that only real kernels can do.
@@ -93,6 +121,24 @@ fn refusals(lab: &Lab, scenario: &Scenario, file: &Path) -> Vec<Diagnostic> {
 mod tests {
     use super::*;
     use crate::run::{read_lab, read_scenario};
+
+    #[test]
+    fn all_nodes_that_only_real_kernels_can_have_are_refused_by_name_and_place() {
+        let topology = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topology");
+        let lab = read_lab(&topology.join("frr-bird.clab.yml")).unwrap();
+        let refused = refused_nodes(&lab, Path::new("frr-bird.clab.yml"));
+        for (node, what) in
+            [("bird", "no other daemon"), ("frr", "no other daemon"), ("bird", "exec `ip addr")]
+        {
+            let Place { line, column } = lab.nodes[node].place;
+            let begin = format!("frr-bird.clab.yml:{line}:{column}: error: node {node}: ");
+            let found = refused
+                .iter()
+                .map(ToString::to_string)
+                .any(|one| one.starts_with(&begin) && one.contains(what));
+            assert!(found, "{begin}{what}: {refused:?}");
+        }
+    }
 
     #[test]
     fn a_step_that_only_real_kernels_can_do_is_refused_by_name_and_place() {
