@@ -95,7 +95,7 @@ impl Labels<'_> {
 
     fn parse<T: FromStr<Err: fmt::Display>>(&mut self, name: &str) -> Option<T> {
         let (_, word) = self.take(name)?;
-        match word.text.trim().parse() {
+        match crate::yaml::parse(word.text.trim()) {
             Ok(value) => Some(value),
             Err(error) => {
                 let text = format!("node {}: {name} `{}`: {error}", self.node, word.text);

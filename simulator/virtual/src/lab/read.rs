@@ -6,7 +6,7 @@ use super::labels;
 use super::merge::Written;
 use super::{Bind, Exec, Lab, Link, Node, Port};
 use crate::diagnostic::{Diagnostics, Place};
-use crate::yaml::{Key, Value, Yaml};
+use crate::yaml::{Key, Value, Yaml, decimal};
 
 pub(super) fn lab(text: &str, diagnostics: &mut Diagnostics) -> Option<Lab> {
     let yaml = Yaml::read(text, diagnostics)?;
@@ -155,7 +155,7 @@ fn node(key: &Key, lab: &str, written: Written, diagnostics: &mut Diagnostics) -
             diagnostics
                 .error(word.place, format!("sysctl `{name}`: only `net.*` belongs to a network namespace"));
         }
-        sysctls.insert(name.clone(), word.text.clone());
+        sysctls.insert(name.clone(), decimal(&word.text));
     }
     let here = |text: &str| text.replace("__clabNodeName__", &key.text).replace("__clabLabName__", lab);
     for word in written.binds.iter().chain(&written.exec) {

@@ -285,3 +285,120 @@ fn magic_words_of_containerlab_stand_for_the_lab_and_the_node() {
     let node = h2(&[("ip link show", "echo __clabLabName__ __clabNodeName__")]);
     assert_eq!(node.exec[0], Exec::Command(vec!["echo".into(), "small".into(), "h2".into()]));
 }
+
+#[test]
+fn words_are_taken_as_they_are_written_as_containerlab_does() {
+    let node = h2(&[(
+        "image: debian:12",
+        "env: { A: yes, B: 010, C: 1.50, D: on }\n    sysctls: { net.ipv4.fib_multipath_hash_fields: 0x37 }",
+    )]);
+    let env: Vec<(&str, &str)> = node.env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(env, [("A", "yes"), ("B", "010"), ("C", "1.50"), ("D", "on")]);
+    assert_eq!(node.sysctls["net.ipv4.fib_multipath_hash_fields"], "55");
+    let lab =
+        Lab::read("t.yml", &SMALL.replace("anyvip.hash-seed: 7", "anyvip.hash-seed: 0x1092")).0.unwrap();
+    let Role::Router(tor) = &lab.nodes["tor"].role else { panic!() };
+    assert_eq!(tor.hash_seed, 4242);
+}
+
+/// Each key that containerlab has for nodes, kinds, groups and defaults: taken, or named with its place. None is ignored silently.
+#[test]
+fn every_key_of_containerlab_is_taken_or_named() {
+    let taken = [
+        "kind",
+        "group",
+        "image",
+        "image-pull-policy",
+        "cap-add",
+        "binds",
+        "exec",
+        "env",
+        "labels",
+        "sysctls",
+    ];
+    for level in ["defaults", "kinds", "groups", "nodes"] {
+        for key in CONTAINERLAB {
+            let entry = match key {
+                "kind" => "kind: linux".to_owned(),
+                "group" | "image" | "image-pull-policy" => format!("{key}: x"),
+                "cap-add" | "binds" => format!("{key}: [\"x:/x\"]"),
+                "exec" => "exec: [ip rule]".to_owned(),
+                "env" | "labels" => format!("{key}: {{ x: y }}"),
+                "sysctls" => "sysctls: { net.ipv4.ip_forward: 1 }".to_owned(),
+                other => format!("{other}: x"),
+            };
+            let text = match level {
+                "defaults" if key == "kind" || key == "image" => continue,
+                "defaults" => SMALL.replace("    image: debian:12", &format!("    {entry}")),
+                "nodes" if key == "exec" || key == "labels" => continue,
+                "nodes" => SMALL.replace("    tor:\n", &format!("    tor:\n      {entry}\n")),
+                level => {
+                    SMALL.replace("  nodes:", &format!("  {level}:\n    linux:\n      {entry}\n  nodes:"))
+                }
+            };
+            let (lab, list) = Lab::read("t.yml", &text);
+            let named = list.iter().filter(|one| one.text.contains(&format!("`{key}`"))).count();
+            if taken.contains(&key) {
+                assert!(lab.is_some() && list.is_empty(), "{level}.{key}: {list:?}");
+            } else {
+                assert_eq!((named, list.len()), (1, 1), "{level}.{key}: {list:?}");
+                assert!(list[0].place.line > 0 && list[0].place.column > 0, "{:?}", list[0]);
+            }
+        }
+    }
+}
+
+/// Keys of a node in the schema of containerlab 0.79, and one that stands below `stages` there.
+const CONTAINERLAB: [&str; 51] = [
+    "aliases",
+    "auto-remove",
+    "binds",
+    "cap-add",
+    "certificate",
+    "cgroup-parent",
+    "cgroupns-mode",
+    "cmd",
+    "components",
+    "config",
+    "cpu",
+    "cpu-set",
+    "credentials",
+    "devices",
+    "dns",
+    "enforce-startup-config",
+    "entrypoint",
+    "env",
+    "env-files",
+    "exec",
+    "extras",
+    "group",
+    "healthcheck",
+    "hostname",
+    "image",
+    "image-pull-policy",
+    "kind",
+    "labels",
+    "license",
+    "link-apply-mode",
+    "memory",
+    "mgmt-ipv4",
+    "mgmt-ipv6",
+    "network-mode",
+    "pid-mode",
+    "ports",
+    "privileged",
+    "restart-policy",
+    "runtime",
+    "security-opts",
+    "shm-size",
+    "stages",
+    "startup-config",
+    "startup-delay",
+    "suppress-startup-config",
+    "sysctls",
+    "tmpfs",
+    "type",
+    "user",
+    "volumes",
+    "wait-for",
+];

@@ -19,7 +19,8 @@ enum Known {
 pub(super) fn scenario(scenario: &Scenario, lab: &Lab, diagnostics: &mut Diagnostics) {
     let mut walk = Walk { scenario, lab, known: BTreeMap::new(), traffic: BTreeMap::new(), diagnostics };
     for (name, traffic) in &scenario.traffic {
-        walk.role(Place::default(), &format!("traffic {name}"), &traffic.from, Role::is_client, "client");
+        let place = scenario.traffic_places.get(name).copied().unwrap_or_default();
+        walk.role(place, &format!("traffic {name}"), &traffic.from, Role::is_client, "client");
     }
     for step in &scenario.steps {
         walk.step(step.place, &step.action);
@@ -76,7 +77,7 @@ impl Walk<'_> {
     }
 
     fn begin(&mut self, place: Place, traffic: &str, name: &str, known: Known) {
-        if !self.scenario.traffic.contains_key(traffic) {
+        if !self.scenario.traffic_places.contains_key(traffic) {
             self.diagnostics.error(place, format!("there is no traffic `{traffic}`"));
         }
         self.traffic.insert(name.to_owned(), traffic.to_owned());

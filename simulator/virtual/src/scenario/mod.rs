@@ -23,6 +23,8 @@ pub struct Scenario {
     pub title: String,
     /// Traffic by name.
     pub traffic: BTreeMap<String, Traffic>,
+    /// Where its clients are written; also of traffic that makes no sense and is not among the former.
+    pub traffic_places: BTreeMap<String, Place>,
     /// In this order.
     pub steps: Vec<Step>,
 }

@@ -10,16 +10,18 @@ use super::expect;
 use super::{Action, Disturbance, Ports, Protocol, Scenario, Step, Traffic};
 use crate::diagnostic::{Diagnostics, Place};
 use crate::duration;
-use crate::yaml::{Key, Value, Yaml};
+use crate::yaml::{Key, Value, Yaml, decimal};
 
 pub(super) fn scenario(text: &str, diagnostics: &mut Diagnostics) -> Option<Scenario> {
     let yaml = Yaml::read(text, diagnostics)?;
-    let mut scenario = Scenario { title: String::new(), traffic: BTreeMap::new(), steps: Vec::new() };
+    let (traffic_places, steps) = (BTreeMap::new(), Vec::new());
+    let mut scenario = Scenario { title: String::new(), traffic: BTreeMap::new(), traffic_places, steps };
     for (key, value) in yaml.entries("scenario", diagnostics) {
         match key.text.as_str() {
             "title" => scenario.title = value.text("title", diagnostics).unwrap_or_default(),
             "traffic" => {
                 for (name, value) in value.entries("traffic", diagnostics) {
+                    scenario.traffic_places.insert(name.text.clone(), client_place(name, value));
                     if let Some(traffic) = traffic(name, value, diagnostics) {
                         scenario.traffic.insert(name.text.clone(), traffic);
                     }
@@ -111,6 +113,12 @@ impl FromStr for Protocol {
             _ => Err("expected udp, tcp or dns".to_owned()),
         }
     }
+}
+
+/// Where the client of a traffic is written, else the traffic.
+fn client_place(name: &Key, value: &Yaml) -> Place {
+    let Value::Map(entries) = &value.value else { return name.place };
+    entries.iter().find(|(key, _)| key.text == "from").map_or(name.place, |(_, value)| value.place)
 }
 
 fn traffic(name: &Key, value: &Yaml, diagnostics: &mut Diagnostics) -> Option<Traffic> {
@@ -245,7 +253,7 @@ fn action(key: &Key, value: &Yaml, diagnostics: &mut Diagnostics) -> Option<Acti
             let mut fields = Fields::of(value, what, diagnostics);
             let node = fields.need("node");
             let key = fields.need::<String>("key");
-            let value = fields.need("value");
+            let value = fields.need::<String>("value").map(|value| decimal(&value));
             if key.as_ref().is_some_and(|key| !key.starts_with("net.") || key.contains("..")) {
                 fields.error("only `net.*` belongs to a network namespace");
             }

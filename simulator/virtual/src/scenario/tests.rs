@@ -72,6 +72,7 @@ fn a_scenario_is_read_with_its_traffic_steps_and_expectations() {
 #[test]
 fn a_step_that_cannot_be_done_is_refused_by_name_and_place_before_anything_starts() {
     for (from, to, words) in [
+        ("dns: { from: c,", "dns: { from: h1,", "s:3:16: error: traffic dns: node `h1` is no client"),
         ("- kill: h1", "- kill: h9", "s:10:5: error: step: there is no node `h9`"),
         ("- kill: h1", "- kill: c", "node `c` is no agent"),
         ("- kill: h1", "- explode: h1", "s:10:5: error: step `explode` is not known"),
