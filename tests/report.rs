@@ -226,6 +226,7 @@ fn says_what_the_json_says(run: &Run, found: &Value) {
 fn reads_well(found: &Value) {
     assert_eq!(found["overlaps"], serde_json::json!([]), "texts over each other");
     assert_eq!(found["outside"], serde_json::json!([]), "texts that are cut off");
+    assert_eq!(found["swollen"], serde_json::json!([]), "pictures larger than they were drawn");
     assert_eq!(found["fetched"], serde_json::json!([]));
     assert_eq!(found["images"], 0);
     assert_eq!(found["scripts"], 2, "the data, and the inspection itself");
@@ -284,6 +285,9 @@ fn a_report_is_readable_in_light_and_dark_and_on_paper() {
     let pictures = [Light::Light, Light::Dark].map(|light| browser.screenshot(&run.page(), light, size));
     pictures.iter().for_each(|picture| is_picture(picture, size));
     assert_ne!(pictures[0], pictures[1]);
+    let on_paper = browser.inspect(&run.page(), Light::Paper);
+    says_what_the_json_says(&run, &on_paper);
+    reads_well(&on_paper);
     let paper = browser.print(&run.page());
     assert!(paper.starts_with(b"%PDF") && paper.len() > 20_000, "{} bytes", paper.len());
 }
@@ -300,6 +304,7 @@ fn a_report_is_readable_with_eight_servers_and_with_sixty_four() {
         let found = browser.inspect(&run.page(), Light::Light);
         says_what_the_json_says(&run, &found);
         reads_well(&found);
+        reads_well(&browser.inspect(&run.page(), Light::Paper));
         assert!(run.json["measurements"]["dying"]["lost"].as_u64().unwrap() > 0, "{servers}");
         is_picture(&browser.screenshot(&run.page(), Light::Light, (1200, 1800)), (1200, 1800));
     }
@@ -348,6 +353,8 @@ fn a_comparison_of_designs_says_on_its_page_what_its_json_says() {
     assert_eq!(browser.console(&page), Vec::<String>::new());
     let found = browser.inspect(&page, Light::Light);
     reads_well(&found);
+    // Many columns, and words about each design: all of it must be on the paper.
+    reads_well(&browser.inspect(&page, Light::Paper));
     let data: Value = serde_json::from_str(found["data"].as_str().unwrap()).unwrap();
     assert!(data == json, "the page carries other data than the JSON");
     let results = json["results"].as_array().unwrap();
@@ -384,6 +391,7 @@ fn a_comparison_of_designs_says_on_its_page_what_its_json_says() {
         "timeout 1s, 2 tries",
         "fall 3, rise 2",
         "a table of flows that the standby does not know",
+        "Through balancer: packets of requests and answers",
     ] {
         assert!(said.contains(words), "the output states what it assumed, {words}: {said}");
     }

@@ -31,8 +31,11 @@ addEventListener('load', () => {
       }
     });
   }
+  // Drawn much larger than meant: letters would be, too.
+  const swollen = [...document.querySelectorAll('main svg')]
+    .filter(e => e.getBoundingClientRect().width > 1.25 * e.viewBox.baseVal.width).map(e => e.getAttribute('aria-label'));
   const found = {
-    marks, bars, overlaps, outside, title: document.title, images: document.images.length,
+    swollen, marks, bars, overlaps, outside, title: document.title, images: document.images.length,
     scripts: document.scripts.length, fetched: performance.getEntriesByType('resource').map(e => e.name),
     background: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.body).color,
     wide: document.documentElement.scrollWidth > innerWidth,
@@ -52,6 +55,8 @@ pub enum Light {
     Light,
     /// `prefers-color-scheme: dark`.
     Dark,
+    /// A4, as wide as its margins leave it.
+    Paper,
 }
 
 /// A browser with a profile of its own.
@@ -91,10 +96,16 @@ impl Browser {
         assert!(text.contains(RULE), "the page does not forbid scripts");
         let open =
             text.replace(RULE, "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'");
+        // A browser without a window does not lay out for paper while scripts look on: what is for paper is for all here.
+        const PAPER: &str = "@media print {";
+        assert!(open.contains(PAPER), "the page says nothing about paper");
+        let (open, size) = match light {
+            Light::Paper => (open.replace(PAPER, "@media all {"), "--window-size=688,900"),
+            _ => (open, "--window-size=1200,900"),
+        };
         let (before, after) = open.rsplit_once("</body>").expect("a body");
         let copy = self.scratch.write("page.html", &format!("{before}{INSPECTION}</body>{after}"));
-        let (dom, said) =
-            self.open(&copy, light, &["--dump-dom".to_owned(), "--window-size=1200,900".to_owned()]);
+        let (dom, said) = self.open(&copy, light, &["--dump-dom".to_owned(), size.to_owned()]);
         let found = dom
             .rsplit_once("<pre id=\"found\">")
             .and_then(|(_, rest)| rest.split_once("</pre>"))

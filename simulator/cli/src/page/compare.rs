@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::markup::{Text, count, step};
 use super::{document, quoted};
 use crate::compare::outcome::{Outcome, Source};
-use crate::compare::{COLUMNS, Comparison, assumptions, cells};
+use crate::compare::plan::short;
+use crate::compare::{COLUMNS, Comparison, assumptions, cells, legend};
 
 const WIDTH: f64 = 1040.0;
 const LEFT: f64 = 60.0;
@@ -31,7 +32,7 @@ pub(crate) fn page(comparison: &Comparison, json: &str) -> String {
     for result in &comparison.results {
         let row = comparison.row(result);
         let name = match row == result.design {
-            true => format!("<b>{}</b><br><span class=\"soft\">{}</span>", Text(&row), Text(&result.about)),
+            true => format!("<b>{}</b>", Text(&row)),
             false => format!("<span class=\"soft\">{}</span>", Text(&row)),
         };
         let _ = write!(
@@ -58,18 +59,17 @@ pub(crate) fn page(comparison: &Comparison, json: &str) -> String {
         }
         body.push_str("</tr>\n");
     }
-    let measured = match &comparison.measured {
-        Some(how) => format!("measured. {how}"),
-        None => "measured in network namespaces; no cell of this table is".to_owned(),
-    };
-    let _ = write!(
-        body,
-        "</table></div>\n<p class=\"soft\"><b>k</b>: {}. <b>m</b>: by the model, in virtual time; of anycast designs the router's choice is \
-         the twin of the kernel's. Lost: no try was answered. Late: answered, but not at the first \
-         try. To recover: from a happening to its last request that was lost or late. Cut: connections, by whether their server was well. \
-         Through balancer: packets of requests and answers. Fullest/mean: load before anything happened.</p></section>\n",
-        Text(&measured)
-    );
+    body.push_str("</table></div>\n<h3>What each design is</h3>\n<table class=\"list\">\n");
+    for design in &plan.designs {
+        let (name, about) = (&design.name, design.to_string());
+        let _ =
+            writeln!(body, "<tr><td><b>{}</b></td><td class=\"soft\">{}</td></tr>", Text(name), Text(&about));
+    }
+    body.push_str("</table>\n<h3>What letters and columns mean</h3>\n<table class=\"list\">\n");
+    for (word, meaning) in legend(comparison) {
+        let _ = writeln!(body, "<tr><td><b>{word}</b></td><td class=\"soft\">{}</td></tr>", Text(&meaning));
+    }
+    body.push_str("</table></section>\n");
     let most = comparison
         .results
         .iter()
@@ -81,8 +81,13 @@ pub(crate) fn page(comparison: &Comparison, json: &str) -> String {
     let _ = write!(
         body,
         "<section id=\"time\"><h2>Requests lost or late, by the second they were asked</h2>\n<p class=\"soft\">All to one scale, so that they \
-         compare; dashed lines are what happened.</p>\n"
+         compare. What happened, at the dashed lines:</p>\n<ol class=\"key\">\n"
     );
+    for happening in &plan.happens {
+        let (what, at) = (happening.what.to_string(), short(happening.at));
+        let _ = writeln!(body, "<li>{} <span class=\"soft\">at {at}</span></li>", Text(&what));
+    }
+    body.push_str("</ol>\n");
     for result in &comparison.results {
         let _ = writeln!(
             body,
@@ -135,7 +140,7 @@ fn by(result: &Outcome) -> &'static str {
 
 /// One column a second.
 fn bars(hurt: &[u64], most: u64, comparison: &Comparison) -> String {
-    let (top, tall) = (8.0, 72.0);
+    let (top, tall) = (24.0, 72.0);
     let base = top + tall;
     let end = comparison.plan.duration.as_secs_f64().max(1.0);
     let across = |second: f64| LEFT + second / end * (WIDTH - LEFT - RIGHT);
@@ -164,12 +169,27 @@ fn bars(hurt: &[u64], most: u64, comparison: &Comparison) -> String {
         );
         tick += by;
     }
-    for happening in &comparison.plan.happens {
+    // Those that are near share a label.
+    let mut labels: Vec<(f64, String)> = Vec::new();
+    for (number, happening) in comparison.plan.happens.iter().enumerate() {
         let x = across(happening.at.as_secs_f64());
+        match labels.last_mut().filter(|(last, text)| x - *last < 8.0 * (text.len() + 3) as f64) {
+            Some((_, text)) => {
+                let first = text.split('–').next().unwrap_or_default().to_owned();
+                *text = format!("{first}–{}", number + 1);
+            }
+            None => labels.push((x, (number + 1).to_string())),
+        }
         let _ = writeln!(
             svg,
             "<line stroke=\"var(--quiet)\" stroke-dasharray=\"3 3\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{top}\" y2=\"{base}\"><title>{}</title></line>",
             Text(&happening.what.to_string())
+        );
+    }
+    for (x, text) in labels {
+        let _ = writeln!(
+            svg,
+            "<text x=\"{x:.1}\" y=\"14\" text-anchor=\"middle\" font-weight=\"600\">{text}</text>"
         );
     }
     let wide = ((WIDTH - LEFT - RIGHT) / end).max(1.0);

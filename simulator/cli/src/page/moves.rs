@@ -36,16 +36,16 @@ pub(super) fn figure(moves: &Moves, servers: &Servers) -> String {
     if moves.moved == 0 && moves.unanswered == 0 {
         // A picture would show that every flow has the server it had.
     } else if table.from.len().max(table.to.len()) <= RIBBONS {
-        let _ = writeln!(html, "<div class=\"scroll\">{}</div>", table.ribbons(servers));
+        let _ = writeln!(html, "<div class=\"scroll\">{}</div>", table.ribbons(moves, servers));
         html.push_str(
-            "<ul class=\"legend\"><li><i style=\"background:var(--quiet);opacity:.35\"></i>same server as before</li>\
-             <li>in the colour of the former server: another server now</li><li><i class=\"hatch\"></i>no answer</li></ul>\n",
+            "<ul class=\"legend\"><li><i style=\"background:var(--quiet);opacity:.35\"></i>the server they had</li>\
+             <li>in the colour of the former server: another server</li><li><i class=\"hatch\"></i>no answer</li></ul>\n",
         );
     } else {
         let _ = writeln!(html, "<div class=\"scroll\">{}</div>", table.matrix());
         let _ = writeln!(
             html,
-            "<ul class=\"legend\"><li><i style=\"background:var(--quiet);opacity:.35\"></i>same server as before</li>\
+            "<ul class=\"legend\"><li><i style=\"background:var(--quiet);opacity:.35\"></i>the server they had</li>\
              <li><i style=\"background:var(--heat)\"></i>{} flows moved (the most in one cell); fainter is fewer, by the square \
              root</li><li><i class=\"hatch\"></i>no answer</li></ul>",
             count(table.most_moved())
@@ -138,7 +138,7 @@ impl<'a> Table<'a> {
         self.flows.iter().filter(|((row, column), _)| of(*row, *column)).map(|(_, flows)| flows).sum()
     }
 
-    fn ribbons(&self, servers: &Servers) -> String {
+    fn ribbons(&self, moves: &Moves, servers: &Servers) -> String {
         let all = self.sum(|_, _| true).max(1);
         let usable = 260.0;
         let scale = usable / all as f64;
@@ -147,8 +147,12 @@ impl<'a> Table<'a> {
         let mut svg = format!(
             "<svg viewBox=\"0 0 {WIDTH} {height:.0}\" width=\"{WIDTH}\" height=\"{height:.0}\" role=\"img\" \
              aria-label=\"Flows by former and present server\">\n\
-             <text class=\"soft\" x=\"{left}\" y=\"14\" text-anchor=\"end\">before</text>\
-             <text class=\"soft\" x=\"{right}\" y=\"14\">after</text>\n"
+             <text class=\"soft\" x=\"{0}\" y=\"14\" text-anchor=\"end\">{1}</text>\
+             <text class=\"soft\" x=\"{2}\" y=\"14\">{3}</text>\n",
+            left + BAR,
+            Text(&clip(&moves.before, 24)),
+            right - BAR,
+            Text(&clip(&moves.after, 24))
         );
         let stack = |sums: &[usize]| {
             let mut y = 30.0;

@@ -95,7 +95,7 @@ pub(super) fn whole(journal: &Journal) -> String {
             time_ms(entry.at_ms)
         );
     }
-    let legend = "<ul class=\"legend\"><li><i style=\"background:var(--quiet)\"></i>measuring</li>\
+    let legend = "<ul class=\"legend\"><li><i style=\"background:var(--quiet)\"></i>questions asked</li>\
                   <li><i style=\"background:var(--accent)\"></i>a route changed or a session came or went</li>\
                   <li><i style=\"background:var(--bad)\"></i>trouble</li><li><i class=\"hatch\"></i>questions without an answer</li></ul>";
     format!("<figure><div class=\"scroll\">{svg}</div>\n{legend}\n{key}</ol></figure>\n")

@@ -174,8 +174,29 @@ fn layers(topology: &Topology) -> Vec<Vec<String>> {
         };
         layers.entry(layer).or_default().push(name.clone());
     }
-    for layer in layers.values_mut() {
+    let mut placed: BTreeMap<&str, f64> = BTreeMap::new();
+    let mut ordered = Vec::new();
+    for mut layer in layers.into_values() {
         layer.sort_by(|a, b| by_number(a, b));
+        // Below those that they are connected with: fewer cables cross.
+        let below = |name: &String| {
+            let above: Vec<f64> = near
+                .get(name.as_str())
+                .into_iter()
+                .flatten()
+                .filter_map(|other| placed.get(other))
+                .copied()
+                .collect();
+            if above.is_empty() { 0.5 } else { above.iter().sum::<f64>() / above.len() as f64 }
+        };
+        layer.sort_by(|a, b| below(a).total_cmp(&below(b)));
+        let wide = layer.len() as f64;
+        for (at, name) in layer.iter().enumerate() {
+            if let Some((name, _)) = topology.nodes.get_key_value(name) {
+                placed.insert(name, (at as f64 + 0.5) / wide);
+            }
+        }
+        ordered.push(layer);
     }
-    layers.into_values().collect()
+    ordered
 }
