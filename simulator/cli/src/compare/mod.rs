@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use self::outcome::{Outcome, Source};
-use self::plan::{Plan, short};
-use crate::run::{interrupted, read};
+use self::plan::{Kind, Plan, short};
+use crate::run::{check_outputs, interrupted, read};
 use crate::{cli, page};
 
 mod flows;
@@ -55,15 +55,18 @@ fn compare(arguments: &cli::Compare) -> Result<ExitCode, String> {
     let (plan, diagnostics) = Plan::read(&arguments.plan.to_string_lossy(), &read(&arguments.plan)?);
     diagnostics.iter().for_each(|diagnostic| eprintln!("{diagnostic}"));
     let plan = plan.ok_or("nothing was compared")?;
+    check_outputs(&[&arguments.json, &arguments.report])?;
+    if !["model", "netns"].contains(&arguments.backend.as_str()) {
+        return Err(format!("there is no backend `{}` (model, netns)", arguments.backend));
+    }
     let played =
         plan.designs.iter().map(|design| model::play(&plan, design)).collect::<Result<Vec<_>, _>>()?;
     let (backend, mut measured) = match arguments.backend.as_str() {
-        "model" => ("model", None),
         "netns" => match kernel::measure(&plan, arguments.agent.as_deref())? {
             Ok(measured) => ("netns", Some(measured)),
             Err(signal) => return Ok(interrupted(signal)),
         },
-        other => return Err(format!("there is no backend `{other}` (model, netns)")),
+        _ => ("model", None),
     };
     let mut results = Vec::new();
     for (number, model) in played.into_iter().enumerate() {
@@ -171,14 +174,53 @@ fn table(comparison: &Comparison) -> String {
     table.with(tabled::settings::Style::markdown());
     table.modify(tabled::settings::object::Columns::new(1..), tabled::settings::Alignment::right());
     text += &format!("\n{table}\n\n");
+    let widest = plan.designs.iter().map(|design| design.name.chars().count()).max().unwrap_or(0);
     for design in &plan.designs {
-        text += &format!("  {:<24} {}\n", design.name, design);
+        text += &format!("  {:<widest$}  {design}\n", design.name);
     }
-    match &comparison.measured {
-        Some(how) => text += &format!("\nk: measured. {how}.\n"),
-        None => text += "\nk: measured in network namespaces; no cell of this table is (--backend netns).\n",
+    text += "\n";
+    for (word, meaning) in legend(comparison) {
+        text += &format!("{word}: {meaning}\n");
     }
-    text += "m: by the model, in virtual time; of anycast, the router's choice is the twin of the kernel's.\n\
-             Lost: no try was answered. Late: not the first. To recover: from a happening to its last request lost or late.\n";
     text
+}
+
+/// What letters and columns mean, and what stands for something else.
+pub(crate) fn legend(comparison: &Comparison) -> Vec<(&'static str, String)> {
+    let mut list = Vec::new();
+    if let Some(how) = &comparison.measured {
+        list.push(("k", format!("measured. {how}.")));
+    }
+    let all = if comparison.measured.is_none() {
+        " Every cell here is; --backend netns measures besides."
+    } else {
+        ""
+    };
+    list.push((
+        "m",
+        format!(
+            "by the model, in virtual time; of anycast, the router's choice is the twin of the kernel's.{all}"
+        ),
+    ));
+    let synced =
+        comparison.plan.designs.iter().any(|design| matches!(design.kind, Kind::Balancer { sync: true, .. }));
+    if comparison.measured.is_some() && synced {
+        let text = "no flows are sent from balancer to standby. The balancer itself stands for one that knows them all: it passes \
+                    nothing on for the time of the take-over and then goes on. So k is what synchronisation without a gap gives, not \
+                    what a certain daemon reaches.";
+        list.push(("A table that the standby knows", text.to_owned()));
+    }
+    let words = [
+        ("Lost", "requests of which no try was answered."),
+        ("Late", "answered, but not at the first try."),
+        ("To recover", "the longest time from a happening to its last request lost or late."),
+        (
+            "Cut",
+            "connections that ended: while the server that they were with was well, or with it (it died, or was taken out).",
+        ),
+        ("Through balancer", "packets of requests and answers that it forwarded."),
+        ("Fullest/mean", "answers of the server that gave most by the mean, before anything happened."),
+    ];
+    list.extend(words.map(|(word, meaning)| (word, meaning.to_owned())));
+    list
 }

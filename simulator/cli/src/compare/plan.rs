@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyvip_virtual::diagnostic::{Diagnostic, Diagnostics, Place};
 use anyvip_virtual::duration;
-use anyvip_virtual::yaml::{Key, Yaml};
+use anyvip_virtual::yaml::{self, Key, Yaml};
 use serde::{Deserialize, Serialize};
 
 use crate::hash::install::Install;
@@ -332,7 +332,13 @@ impl<'a, 'd> Fields<'a, 'd> {
     }
 
     fn truth(&mut self, name: &str, default: bool) -> bool {
-        self.one_of(name, &[("true", true), ("false", false)], default)
+        let Some(value) = self.take(name) else { return default };
+        let what = format!("{}: {name}", self.what);
+        let Some(text) = value.text(&what, self.diagnostics) else { return default };
+        yaml::parse(&text).unwrap_or_else(|_| {
+            self.diagnostics.error(value.place, format!("{what}: `{text}`: there are true, false"));
+            default
+        })
     }
 
     fn refuse_rest(self) {
@@ -347,8 +353,7 @@ fn seconds(count: u64) -> Duration {
 }
 
 fn plan(yaml: &Yaml, diagnostics: &mut Diagnostics) -> Plan {
-    let (none, least) =
-        (Yaml { place: yaml.place, value: anyvip_virtual::yaml::Value::Null }, Duration::from_millis(1));
+    let (none, least) = (Yaml { place: yaml.place, value: yaml::Value::Null }, Duration::from_millis(1));
     let mut fields = Fields::of(yaml, "plan", diagnostics);
     let title =
         fields.take("title").and_then(|value| value.text("title", fields.diagnostics)).unwrap_or_default();
@@ -485,6 +490,9 @@ fn design(item: &Yaml, diagnostics: &mut Diagnostics) -> Option<Design> {
         ("balancer", "nat" | "dsr") => {
             let table = text == "nat" || fields.truth("table", true);
             let sync = fields.truth("sync", false);
+            if sync && !table {
+                fields.error("without a table there is nothing to sync");
+            }
             let failover = fields.time("failover", seconds(1), least);
             (Kind::Balancer { dsr: text == "dsr", table, sync, failover }, true)
         }

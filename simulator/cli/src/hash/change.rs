@@ -139,7 +139,10 @@ fn plan(arguments: &Change) -> Result<Plan, Error> {
             return Err(Error::Usage(format!("--join {position}: the end of the list is position {count}")));
         }
         after.insert(position as usize, Member { id: count, weight: 1 });
-        (format!("server {count} joins {count} at position {position}"), moved_by_joining(count, position))
+        (
+            format!("server {count} joins the {count} there are, at position {position}"),
+            moved_by_joining(count, position),
+        )
     } else {
         let weights = arguments.what.to_weights.clone().unwrap_or_default();
         if weights.len() != before.len() {
@@ -240,7 +243,14 @@ fn print(arguments: &Change, plan: &Plan, rows: &[Row], hashing: Duration) {
     let count = arguments.traffic.count;
     say(&format!("{count} flows, {}: {}", arguments.router.text(), plan.text));
     let joined = plan.after.len() > plan.before.len();
-    let mut head = vec!["installed as", "moved without need", "expected", "had to move", "fullest/mean"];
+    let left = plan.after.len() < plan.before.len();
+    // When a server joins or weights change, some of what moves has to: the last lines say how much at best.
+    let moved = if left { "moved without need" } else { "moved" };
+    let mut head = vec!["installed as", moved, "expected"];
+    if left {
+        head.push("had to move");
+    }
+    head.push("fullest/mean");
     if joined {
         head.push("newcomer has");
     }
@@ -258,9 +268,11 @@ fn print(arguments: &Change, plan: &Plan, rows: &[Row], hashing: Duration) {
                 row.outcome.moved.percent()
             ),
             row.expected.map_or("–".to_owned(), |share| format!("{:.2} %", share.percent())),
-            row.outcome.orphaned.to_string(),
-            format!("{:.3}", row.outcome.imbalance(plan.after.len())),
         ];
+        if left {
+            line.push(row.outcome.orphaned.to_string());
+        }
+        line.push(format!("{:.3}", row.outcome.imbalance(plan.after.len())));
         if let Some(share) = newcomers(plan, &row.outcome) {
             line.push(format!("{:.2} %", share.percent()));
         }

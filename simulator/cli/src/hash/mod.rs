@@ -31,7 +31,7 @@ pub(crate) struct Router {
     /// net.ipv4.fib_multipath_hash_fields or that of net.ipv6, for policy 3: 0x37 is the 5-tuple.
     #[arg(long, default_value = "0x37", value_name = "MASK")]
     fields: Fields,
-    /// Number of servers, all of weight 1.
+    /// Number of servers, all of weight 1 [default: 8].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_000), value_name = "N", conflicts_with = "weights")]
     members: Option<u32>,
     /// One weight for each server instead, in the router's order.

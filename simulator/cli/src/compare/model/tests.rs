@@ -182,3 +182,12 @@ fn every_mistake_of_a_plan_is_named_with_its_place_and_all_at_once() {
     }
     assert_eq!(list.len(), 8, "one error a mistake: {list:#?}");
 }
+
+#[test]
+fn what_has_no_table_has_nothing_to_sync() {
+    let (name, text) = ("name: nat-sync, balancer: nat", PLAN.replace("HAPPENS", "kill: s2"));
+    assert!(text.contains(name));
+    let (plan, list) = Plan::read("p.yml", &text.replace(name, "name: x, balancer: dsr, table: no"));
+    assert!(plan.is_none());
+    assert!(list[0].text.contains("without a table there is nothing to sync"), "{list:?}");
+}
