@@ -563,13 +563,88 @@ fn a_lab_that_was_killed_is_cleaned_by_the_next_down_and_by_the_next_run() {
     assert!(!left.exists());
 }
 
+/// Containers start their roles so: in a namespace that somebody else made, by their own `exec`, and `docker exec` waits for the end of its outputs.
+#[test]
+fn a_node_that_is_started_inside_a_container_runs_on_and_keeps_no_output_open() {
+    if !met(&[Need::Root]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let configuration = scratch.write(
+        "config.toml",
+        "router_id = \"10.0.1.11\"\n[bgp]\nasn = 65011\n[bgp.peer.router]\naddress = \"10.0.1.1\"\nasn = 65001\n\
+         [service.web]\nvips = [\"192.0.2.53\"]\n[[service.web.check]]\nhttp = { port = 8080, path = \"/\" }\ninterval = \"100ms\"\n",
+    );
+    let text = "name: boxed\ntopology:\n  defaults: { kind: linux, exec: [anyvip-sim node --lab /lab --name __clabNodeName__ --detach] }\n  nodes:\n    \
+                router: { labels: { anyvip.role: router, anyvip.asn: 65001, anyvip.address.eth1: 10.0.1.1/24 } }\n    \
+                h1:\n      binds: [\"config.toml:CONFIG\"]\n      labels: { anyvip.role: agent, anyvip.asn: 65011, anyvip.service.http: 8080, \
+                anyvip.address.eth1: 10.0.1.11/24, anyvip.config: CONFIG }\n  links: [ { endpoints: [\"router:eth1\", \"h1:eth1\"] } ]\n";
+    let lab = scratch.write("boxed.clab.yml", &text.replace("CONFIG", configuration.to_str().unwrap()));
+    let (lab, agent) = (lab.to_str().unwrap(), env!("CARGO_BIN_EXE_anyvip-under-test"));
+    // Folders of its own, as a container has; both ends of the cable, as nobody is at the other.
+    let inside = "set -e; for folder in /run /var/lib /var/log; do mount -t tmpfs none $folder; done; ip link set lo up
+                  ip link add eth1 type veth peer name eth2; ip link set eth1 up; ip link set eth2 up; exec \"$@\"";
+    let node = |name: &str| {
+        let mut command = Command::new("unshare");
+        command.args([
+            "--net",
+            "--mount",
+            "sh",
+            "-c",
+            inside,
+            "sh",
+            env!("CARGO_BIN_EXE_anyvip-sim-under-test"),
+        ]);
+        command.args(["node", "--lab", lab, "--name", name, "--agent", agent, "--detach"]);
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let wrong = node("h2");
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert_eq!(wrong.status.code(), Some(1), "{said}");
+    assert!(said.contains("the node ended at once: anyvip-sim node: the lab has no node `h2`"), "{said}");
+
+    let output = node("h1");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let line = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let running: Vec<i32> = pids.filter(|pid| line(pid).contains(lab)).collect();
+    let [pid] = running[..] else { panic!("one node: {running:?}") };
+    let status = || {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--mount", "-t", &pid.to_string(), agent, "status", "--json"]);
+        let said = command.output().unwrap();
+        String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned()
+    };
+    let up = || match status() {
+        text if text.replace(' ', "").contains("\"health\":\"up\"") => Ok(()),
+        text => Err(text),
+    };
+    wait_until(LONG, up);
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    wait_until(LONG, || match line(&pid) {
+        text if text.is_empty() => Ok(()),
+        text => Err(text),
+    });
+}
+
+/// Seconds that nobody else sleeps.
+const SLOW: &str = "61.0711";
+
+/// Command lines of processes that are just this.
+fn commands(line: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let lines = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
+    lines.filter(|found| found == line).collect()
+}
+
 /// A lab that is being built for a minute, and its folder.
 fn building(scratch: &Scratch, name: &str) -> (Child, PathBuf) {
     let lab = renamed(scratch, name);
     let text = std::fs::read_to_string(&lab).unwrap();
-    let (role, slow) = ("      exec:\n", "      exec:\n        - sleep 61\n");
+    let (role, slow) = ("      exec:\n", format!("      exec:\n        - sleep {SLOW}\n"));
     assert!(text.contains(role));
-    std::fs::write(&lab, text.replacen(role, slow, 1)).unwrap();
+    std::fs::write(&lab, text.replacen(role, &slow, 1)).unwrap();
     let child = simulator()
         .args(["up", lab.to_str().unwrap(), "--agent", env!("CARGO_BIN_EXE_anyvip-under-test")])
         .stdout(Stdio::piped())
@@ -577,9 +652,9 @@ fn building(scratch: &Scratch, name: &str) -> (Child, PathBuf) {
         .spawn()
         .unwrap();
     let folder = Path::new("/run/anyvip-sim").join(name);
-    wait_until(LONG, || match folder.join("router").is_dir() && folder.join("lab.json").is_file() {
-        true => Ok(()),
-        false => Err("not begun".to_owned()),
+    wait_until(LONG, || match commands(&format!("sleep\0{SLOW}\0")).len() {
+        0 => Err("not begun".to_owned()),
+        _ => Ok(()),
     });
     (child, folder)
 }
@@ -609,6 +684,11 @@ fn a_lab_that_is_interrupted_while_it_is_built_leaves_nothing_and_ends_as_a_shel
         assert_eq!(said, "anyvip-sim: stopped; everything is removed\n");
         assert!(!folder.exists());
         assert_eq!(of_lab(&format!("/{name}/")), Vec::<String>::new(), "processes are left");
+        // Not even the command that was running, which would keep its namespace.
+        wait_until(LONG, || match commands(&format!("sleep\0{SLOW}\0")) {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("left: {left:?}")),
+        });
     }
 }
 

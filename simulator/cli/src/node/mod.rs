@@ -1,5 +1,6 @@
 //! `anyvip-sim node`: one node's role inside a network namespace or a container.
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -162,12 +163,31 @@ impl Running {
         });
         self.outbox.say(Message::Hello { pid: std::process::id() });
         let mut lines = BufReader::new(input).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
+        let (outbox, mut waiting) = (self.outbox.clone(), VecDeque::new());
+        'orders: loop {
+            let line = match waiting.pop_front() {
+                Some(line) => line,
+                None => match lines.next_line().await {
+                    Ok(Some(line)) => line,
+                    _ => break,
+                },
+            };
             let request: Request = serde_json::from_str(&line).map_err(|error| format!("order: {error}"))?;
             // Taken before: a reaction may come sooner than the reply.
             let at = clock::now();
-            let result = self.carry_out(request.order).await;
-            self.outbox.say(Message::Reply { id: request.id, at, result });
+            let mut work = std::pin::pin!(self.carry_out(request.order));
+            let result = loop {
+                tokio::select! {
+                    biased;
+                    result = &mut work => break result,
+                    // The end of the lab does not wait for what takes long, like a command that hangs.
+                    line = lines.next_line() => match line {
+                        Ok(Some(line)) => waiting.push_back(line),
+                        _ => break 'orders,
+                    },
+                }
+            };
+            outbox.say(Message::Reply { id: request.id, at, result });
         }
         writer.abort();
         Ok(())
@@ -268,11 +288,10 @@ impl Running {
         for exec in &self.node.exec {
             let Exec::Command(argv) = exec else { continue };
             let Some((program, arguments)) = argv.split_first() else { continue };
-            let output = tokio::process::Command::new(program)
+            // It dies with this node, or would keep the namespace.
+            let output = process::command(Path::new(program))?
                 .args(arguments)
                 .envs(&self.node.env)
-                .stdin(Stdio::null())
-                .kill_on_drop(true)
                 .output()
                 .await
                 .map_err(|error| format!("exec `{}`: {error}", argv.join(" ")))?;
@@ -479,20 +498,29 @@ fn last_lines(path: &Path) -> String {
 pub(crate) fn detach(options: &Options) -> ExitCode {
     use std::io::{BufRead, BufReader};
     use std::os::unix::process::CommandExt;
+    // Nothing that goes on running keeps an output of ours open: whoever waits for the end of them (`docker exec` does) would wait forever.
+    let log = PathBuf::from(format!("/var/log/anyvip-sim-{}.log", options.name));
+    let open = || std::fs::OpenOptions::new().create(true).append(true).open(&log);
     let start = || -> Result<(), String> {
+        let before = std::fs::metadata(&log).map_or(0, |found| found.len());
         let mut command = std::process::Command::new(process::own_program()?);
         command.args(["node", "--lab"]).arg(&options.lab).args(["--name", &options.name]);
         if let Some(agent) = &options.agent {
             command.arg("--agent").arg(agent);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+        command.stderr(open().map_or(Stdio::null(), Stdio::from));
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         let mut first = String::new();
         if let Some(output) = child.stdout.take() {
             BufReader::new(output).read_line(&mut first).map_err(|error| error.to_string())?;
         }
         match first.is_empty() {
-            true => Err("the node ended at once".to_owned()),
+            true => {
+                let said = std::fs::read(&log).unwrap_or_default();
+                let said = said.get(usize::try_from(before).unwrap_or(0)..).unwrap_or_default();
+                Err(format!("the node ended at once: {}", String::from_utf8_lossy(said).trim()))
+            }
             false => Ok(()),
         }
     };
