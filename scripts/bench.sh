@@ -119,8 +119,9 @@ row "lab of 256 hosts: all agents Established, and have told their VIP" "< 20 s"
   "$(awk '/sysctl net.ipv4.ip_forward/ { print $1 " s" }' many.txt)"
 "$sim" up --agent "$agent" "many256-$$.clab.yml" >/dev/null
 sleep 5
-# Shared pages are counted once.
-memory=$(for pid in $(pgrep -f "anyvip-sim/many256-$$/"); do awk '/^Pss:/ { print $2 }' "/proc/$pid/smaps_rollup" 2>/dev/null; done |
+# Nodes and agents name the lab's folder, services are children of nodes. Shared pages are counted once.
+mapfile -t nodes < <(pgrep -f "anyvip-sim/many256-$$/")
+memory=$(for pid in $({ printf '%s\n' "${nodes[@]}"; pgrep -P "$(IFS=,; echo "${nodes[*]}")"; } | sort -u); do awk '/^Pss:/ { print $2 }' "/proc/$pid/smaps_rollup" 2>/dev/null; done |
   awk '{ kb += $1 } END { printf "%d MB in %d processes", kb / 1024, NR }')
 "$sim" down "many256-$$" >/dev/null
 row "its memory: agents, nodes, services" "reported" "$memory"
