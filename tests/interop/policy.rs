@@ -256,7 +256,7 @@ pub(crate) fn a_router_without_a_role_is_refused_where_one_is_required<R: Router
 
 pub(crate) fn a_wrong_as_number_is_named<R: Router>() {
     let pair = Pair::<R>::new(&Manner::default(), &config("").replace("asn = 65000\n", "asn = 64999\n"));
-    pair.wait_error("Bad Peer AS (2/2)");
+    pair.wait_error("Bad Peer AS (2/2): the peer is AS 65000, and its asn here is 64999");
     assert_ne!(pair.agent.status()["peers"][0]["state"], "Established");
 }
 

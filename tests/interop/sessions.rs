@@ -59,7 +59,12 @@ pub(crate) fn a_router_that_calls_through_another_interface_is_not_heard<R: Rout
         let ended = ["Flags [F", "Flags [R"].iter().any(|flags| text.contains(flags));
         if ended && text.contains("Flags [S.]") { Ok(()) } else { Err(text) }
     });
-    assert_ne!(peer_state(&agent.status(), "tor").0, "Established");
+    let status = agent.wait_status("the call, and why it was not taken", |status| {
+        status["turned_away"]["last"].as_str().is_some_and(|last| last.contains("came through eth0"))
+    });
+    assert_ne!(peer_state(&status, "tor").0, "Established");
+    let text = agent.run("status", &[]).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("the peer with this address is on eth1"), "{text}");
     agent.files.write_config(&config("eth0"));
     agent.run("reload", &[]);
     router.forgive();

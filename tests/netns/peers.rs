@@ -87,7 +87,11 @@ fn a_router_that_never_answers_open_disturbs_nobody() {
     }
     let (_fabric, odd, good, mut service, agent) = beside("mute");
     assert_calm(&agent.process, || odd.count("accepted") >= 1);
-    assert_eq!(peer_state(&agent.status(), "odd").0, "OpenSent");
+    agent.wait_status("silence is shown", |status| {
+        let peers = status["peers"].as_array().expect("peers");
+        let odd = peers.iter().find(|peer| peer["name"] == "odd").expect("this peer");
+        odd["state"] == "OpenSent" && odd["waiting_for"] == "connected, but the peer has not sent its OPEN"
+    });
     service.process.kill();
     wait_until(LONG, || {
         if told(&good) == [Told::Announced(1), Told::Withdrawn(1)] {
@@ -245,4 +249,35 @@ fn a_peer_that_flaps_shows_its_last_end_and_how_often_while_its_session_stands()
     // The table may break the line anywhere between two words.
     let text = host.agent.run("status", &[]);
     assert!(text.contains("closed") && text.contains("lost"), "{text}");
+}
+
+/// TCP MD5 is by address, and who is at the other end of a link is known by name of the link alone: until it has been called, the
+/// kernel cannot check its signatures, so nobody is believed.
+#[test]
+fn who_calls_unsigned_on_a_link_with_a_key_is_turned_away_and_named() {
+    if !possible() {
+        return;
+    }
+    let fabric = Fabric::new(binaries!(), 1);
+    let key = fabric.lab.scratch().write("key", "s3cret\n");
+    let peer = format!("interface = \"eth0\"\npassword_file = \"{}\"", key.display());
+    let config = agent_config(1)
+        .replace("address = \"10.1.1.1\"", &peer)
+        .replace("[bgp]\n", "[bgp]\nlisten = \"[::]:179\"\n");
+    let agent = fabric.agent_with(1, &config);
+    let addresses = fabric.host(1).ip("-6 -o address show dev eth0 scope link");
+    let own =
+        addresses.split_whitespace().find_map(|word| word.strip_suffix("/64")).expect("a link-local address");
+    // All that comes back is an end.
+    let call = format!("exec 3<>/dev/tcp/{own}%h1/179 && cat <&3");
+    assert_eq!(fabric.router.run("timeout", &["20", "bash", "-c", &call]), "");
+    let status = agent.wait_status("the call, and why it was not taken", |status| {
+        status["turned_away"]["last"].as_str().is_some_and(|last| last.contains("not known to be signed"))
+    });
+    assert_eq!(status["turned_away"]["connections"], 1, "{status}");
+    assert!(status["peers"][0]["address"] == "eth0", "nobody has become the neighbour: {status}");
+    let text = agent.run("status", &[]).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("TCP MD5 is on for who is at the other end of this link"), "{text}");
+    let events = agent.run("events", &[]);
+    assert!(events.contains("%eth0 refused: not known to be signed"), "{events}");
 }

@@ -63,7 +63,7 @@ pub(crate) fn notification() -> impl Strategy<Value = Notification> {
         any::<u16>().prop_map(Notification::bad_message_length),
         any::<u8>().prop_map(Notification::bad_message_type),
         Just(Notification::unsupported_version_number()),
-        Just(Notification::bad_peer_as()),
+        any::<u32>().prop_map(Notification::bad_peer_as),
         Just(Notification::bad_bgp_identifier()),
         Just(Notification::unsupported_optional_parameter()),
         Just(Notification::unacceptable_hold_time()),

@@ -32,6 +32,7 @@ use crate::services::Services;
 use crate::state::{Drained, StoredState, StoredStateRead};
 use crate::stop::Stop;
 use crate::store::{Outcome, Store};
+use crate::strangers::Strangers;
 use crate::upgrade::Upgrade;
 use crate::vip::Vips;
 
@@ -63,6 +64,8 @@ pub struct Agent {
     pub(crate) defaults: DefaultRoutes,
     pub(crate) peers: Peers,
     pub(crate) notices: Notices,
+    /// Connections that were turned away.
+    pub(crate) strangers: Strangers,
     /// Peers that are known by their link.
     pub(crate) neighbours: Neighbours,
     pub(crate) services: Services,
@@ -129,6 +132,7 @@ impl Agent {
             defaults: DefaultRoutes::default(),
             peers: Peers::default(),
             notices: Notices::default(),
+            strangers: Strangers::default(),
             neighbours: Neighbours::new(seed.child("neighbours")),
             services: Services::default(),
             speaker: Speaker::new(seed.child("speaker")),

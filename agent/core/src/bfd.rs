@@ -14,7 +14,7 @@ use anyvip_bfd::{
     StateChanged, Wish,
 };
 use anyvip_bgp::PeerName;
-use anyvip_machine::Time;
+use anyvip_machine::{Failure, Time};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,8 @@ const LEASE: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is renewed.
 const RENEWAL: Duration = Duration::from_secs(1);
+/// Refused packets that were told of so long ago do not come any more.
+const STALE: Duration = Duration::from_secs(70);
 
 /// What is known of the sessions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -45,8 +47,18 @@ struct Session {
     since: Time,
     /// Between our packets, and until the peer counts as gone; while Up.
     negotiated: Option<(Option<Duration>, Duration)>,
-    last_down: Option<String>,
-    trouble: Option<String>,
+    /// Why it went down last, and when.
+    last_down: Option<(String, Time)>,
+    trouble: Option<Trouble>,
+}
+
+/// What is wrong with the session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Trouble {
+    text: String,
+    at: Time,
+    /// Its end is told. Of packets that are refused it is not: those that still come are told of each minute.
+    ends: bool,
 }
 
 impl BfdView {
@@ -228,7 +240,7 @@ impl Agent {
                     (known.state, known.since) = (change.to, now);
                     if change.from == State::Up {
                         known.negotiated = None;
-                        known.last_down = Some(change.cause.to_string());
+                        known.last_down = Some((change.cause.to_string(), now));
                     }
                     if change.to == State::Up {
                         known.trouble = None;
@@ -238,10 +250,13 @@ impl Agent {
                     known.negotiated = Some((negotiated.transmit, negotiated.detection));
                 }
                 BfdFact::Discarded { reason, .. } => {
-                    known.trouble = Some(format!("a packet was refused: {reason}"))
+                    let text = format!("a packet was refused: {reason}");
+                    known.trouble = Some(Trouble { text, at: now, ends: false });
                 }
                 BfdFact::CannotSend { failure, .. } => {
-                    known.trouble = failure.as_ref().map(|failure| failure.text.clone())
+                    let told =
+                        |failure: &Failure| Trouble { text: failure.text.clone(), at: now, ends: true };
+                    known.trouble = failure.as_ref().map(told);
                 }
             }
         }
@@ -287,13 +302,21 @@ impl Agent {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let negotiated = known.and_then(|known| known.negotiated);
         let since = known.map_or(Time::ZERO, |known| known.since);
+        let ago = |at: Time| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+        let last_down = known.and_then(|known| known.last_down.as_ref());
+        let trouble = known.and_then(|known| known.trouble.as_ref());
+        // A session that is Up does without the packets that were refused.
+        let up = known.is_some_and(|known| known.state == State::Up);
+        let trouble = trouble.filter(|trouble| trouble.ends || !up || now.since(trouble.at) < STALE);
         Some(BfdStatus {
             state: self.bfd.state(&session).to_string(),
-            for_ms: u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX),
+            for_ms: ago(since),
             transmit_us: negotiated.and_then(|(transmit, _)| transmit).map(micros),
             detection_us: negotiated.map(|(_, detection)| micros(detection)),
-            last_down: known.and_then(|known| known.last_down.clone()),
-            trouble: known.and_then(|known| known.trouble.clone()),
+            last_down: last_down.map(|(text, _)| text.clone()),
+            last_down_for_ms: last_down.map(|(_, at)| ago(*at)),
+            trouble: trouble.map(|trouble| trouble.text.clone()),
+            trouble_for_ms: trouble.map(|trouble| ago(trouble.at)),
         })
     }
 
@@ -306,7 +329,7 @@ impl Agent {
             None => "not asked".to_owned(),
             Some(bfd) if !bfd.strict => format!("{state}; not asked without bfd.strict"),
             Some(_) => match known.and_then(|known| known.trouble.as_ref()) {
-                Some(trouble) if state != State::Up => format!("{state}; {trouble}"),
+                Some(trouble) if state != State::Up => format!("{state}; {}", trouble.text),
                 _ => state.to_string(),
             },
         };
@@ -339,7 +362,7 @@ impl Agent {
             families: Vec::new(),
             advertised: vips.iter().filter(|_| offered).map(|vip| IpNet::from(*vip)).collect(),
             last_error: bfd.as_ref().and_then(|bfd| bfd.trouble.clone()),
-            last_error_for_ms: None,
+            last_error_for_ms: bfd.as_ref().and_then(|bfd| bfd.trouble_for_ms),
             heard: None,
             graceful_restart_s: None,
             sessions_lost: 0,

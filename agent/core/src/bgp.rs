@@ -11,7 +11,8 @@ use ipnet::IpNet;
 use crate::agent::Agent;
 use crate::boundary::{Action, Fact};
 use crate::default_route::everywhere;
-use crate::peers::{self, Peer};
+use crate::ends;
+use crate::peers::Peer;
 
 impl Agent {
     pub(crate) fn speaker_config(&self) -> SpeakerConfig {
@@ -83,9 +84,10 @@ impl Agent {
                 }
                 Bgp::SessionDown { peer, was_established, reason } => {
                     self.neighbour_failed(now, &peer);
-                    let text = peers::words(&reason, self.config.bgp.peers.get(&peer), was_established);
+                    let config = self.config.bgp.peers.get(&peer);
+                    let text = ends::words(&reason, config, self.config.bgp.asn, was_established);
                     if self.peers.session_down(now, &peer, was_established, &text) {
-                        let planned = peers::planned(&reason);
+                        let planned = ends::planned(&reason);
                         out.push(Action::Record(Fact::PeerDown { peer, was_established, planned, text }));
                     }
                     self.touched |= was_established;
@@ -115,12 +117,7 @@ impl Agent {
                         out.push(Action::Record(Fact::PeerNotice { peer: Some(peer), text }));
                     }
                 }
-                Bgp::Rejected { remote, text } => {
-                    let text = format!("connection from {remote} refused: {text}");
-                    if let Some(text) = self.notices.admit(now, None, text) {
-                        out.push(Action::Record(Fact::PeerNotice { peer: None, text }));
-                    }
-                }
+                Bgp::Rejected { remote, why } => self.turned_away(now, remote, &why, out),
             }
         }
         self.touched |= self.stop.begun();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyvip_bgp::wire::{Community, Family, LargeCommunity, NextHop, ReceivedRoute};
 use anyvip_bgp::{PeerName, PeerState, RouteAttributes};
@@ -13,8 +14,10 @@ use crate::announce;
 use crate::boundary::{Answer, HealthState, Reason, ServiceName, Target, Verdict};
 use crate::checks::{CheckRun, VipHealth};
 use crate::config::{Check, CheckKind, ReturnPath, Service};
+use crate::ends;
 use crate::gates::{Gates, PEER_GATES, PeerGates, VIP_GATES};
 use crate::guard::ArpState;
+use crate::peers::Peer;
 use crate::services::VipRecord;
 use crate::status::{
     AttributesStatus, CheckStatus, DrainStatus, Explanation, GateStatus, HeardStatus, Histogram, LastResult,
@@ -25,6 +28,9 @@ use crate::status::{
 fn ms(now: Time, since: Time) -> u64 {
     u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX)
 }
+
+/// A peer that took the connection says OPEN sooner.
+const SOON: Duration = Duration::from_secs(2);
 
 impl Agent {
     /// The whole picture; `version` and `decision_to_wire_us` are the driver's to fill in.
@@ -45,6 +51,7 @@ impl Agent {
                 .collect(),
             decision_to_wire_us: Histogram::default(),
             upgrade: self.upgrade.status(now),
+            turned_away: self.strangers.status(now),
         }
     }
 
@@ -186,7 +193,7 @@ impl Agent {
             name: name.to_string(),
             protocol: "bgp".to_owned(),
             address: self.words_of_remote(name),
-            waiting_for: self.waits_on_link(name).map(|(text, _)| text),
+            waiting_for: self.waits_for(now, name),
             state: peer.map_or_else(|| "Idle".to_owned(), |peer| peer.state.to_string()),
             for_ms: peer.map_or(0, |peer| ms(now, peer.since)),
             families: families.into_iter().flatten().map(word).collect(),
@@ -200,6 +207,23 @@ impl Agent {
             graceful_restart_s: session.and_then(|facts| Some(facts.graceful_restart?.as_secs())),
             sessions_lost: peer.map_or(0, |peer| peer.losses),
         }
+    }
+
+    /// What a peer without a session is waited for.
+    fn waits_for(&self, now: Time, name: &PeerName) -> Option<String> {
+        let owes = |peer: &Peer| ends::owed(peer.state, self.config.bgp.peers.get(name));
+        match self.peers.get(name).and_then(|peer| Some((peer, owes(peer)?))) {
+            Some((peer, text)) => (now.since(peer.since) > SOON).then_some(text),
+            None => self.waits_on_link(name).map(|(text, _)| text).or_else(|| self.waits_for_call(name)),
+        }
+    }
+
+    /// Of a peer that is not called.
+    fn waits_for_call(&self, name: &PeerName) -> Option<String> {
+        let passive = self.config.bgp.peers.get(name).is_some_and(|config| !config.connect);
+        let waits = self.peers.get(name).is_some_and(|peer| peer.state <= PeerState::Active);
+        let listen = self.config.bgp.listen.filter(|_| passive && waits)?;
+        Some(format!("passive: the peer has to connect to {listen}"))
     }
 
     fn warnings(&self, now: Time) -> Vec<Warning> {
@@ -261,6 +285,9 @@ impl Agent {
                     warn("return-path", format!("{name}: {text}; {cure}"));
                 }
             }
+        }
+        if let Some(text) = self.strangers.warning(now) {
+            warn("turned-away", text);
         }
         for text in self.crowded_links() {
             warn("several-routers", text);
@@ -430,15 +457,11 @@ impl Agent {
             Reason::SessionDown => {
                 let peer = self.peers.get(name);
                 let state = peer.map_or_else(|| "Idle".to_owned(), |peer| peer.state.to_string());
-                let passive = self.config.bgp.peers.get(name).is_some_and(|config| !config.connect);
-                let state = match peer.map(|peer| peer.state) {
-                    Some(PeerState::OpenSent) => {
-                        format!("{state}: connected, the peer has not sent its OPEN")
-                    }
-                    Some(PeerState::Active) if passive => {
-                        format!("{state}: passive, so it waits for the peer to connect")
-                    }
-                    _ => state,
+                let call = self.waits_for_call(name);
+                let owed = peer.and_then(|peer| ends::owed(peer.state, self.config.bgp.peers.get(name)));
+                let state = match call.clone().or(owed) {
+                    Some(text) => format!("{state}: {text}"),
+                    None => state,
                 };
                 let error = peer.filter(|_| !gates.session).and_then(|peer| peer.last_error.as_ref());
                 if let Some((waiting, remedy)) = self.waits_on_link(name) {
@@ -446,10 +469,11 @@ impl Agent {
                 }
                 let text =
                     error.map_or_else(|| state.clone(), |(error, _)| format!("{state}; last: {error}"));
-                (
-                    text,
-                    Some("the agent keeps trying; see whether the peer is up and knows this host".to_owned()),
-                )
+                let remedy = match call {
+                    Some(_) => "let the router connect to this host, or remove passive",
+                    None => "the agent keeps trying; see whether the peer is up and knows this host",
+                };
+                (text, Some(remedy.to_owned()))
             }
             _ if !gates.session => later(),
             Reason::BfdDown => {

@@ -18,7 +18,8 @@
 //! - `gates`: values of each gate, and the first closed one; `announce`: next hop, attributes, way back;
 //!   `verdicts`: from gates to peer → prefix → attributes; `services`: what was decided last, and since when.
 //! - `neighbours`: peers that are known by their link; owns `anyvip_nd::Advertiser`.
-//! - `peers`: sessions, and what has been written to whom; `notices`: how often others can make us speak.
+//! - `peers`: sessions, and what has been written to whom; `ends`: why one ended, in words; `notices`: how often others can make us speak;
+//!   `strangers`: connections that were turned away.
 //! - `reload`: a new configuration on a living agent; `stop`: the end in order.
 //! - [`recording`]: events and checkpoints as bytes, for `anyvip run --record` and `anyvip-sim replay`.
 //! - [`config`]: written → meant, all errors at once; [`status`]: what `status` and `explain` print, filled in by `explain`.
@@ -42,6 +43,7 @@ pub mod config;
 mod crash_loop;
 mod default_route;
 mod drain;
+mod ends;
 mod explain;
 mod gates;
 mod guard;
@@ -60,6 +62,7 @@ pub mod state;
 pub mod status;
 mod stop;
 mod store;
+mod strangers;
 mod upgrade;
 mod verdicts;
 mod vip;

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyvip_bgp::wire::Notification;
-use anyvip_bgp::{DownReason, PeerConfig, PeerName, PeerState, SessionFacts};
+use anyvip_bgp::{PeerName, PeerState, SessionFacts};
 use anyvip_machine::Time;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -117,63 +116,6 @@ impl Peers {
     }
 }
 
-/// Whether an operator on either side wanted this end (RFC 4486, RFC 8538 §4): no fault to look for.
-pub(crate) fn planned(reason: &DownReason) -> bool {
-    const HARD_RESET: u8 = 9;
-    match reason {
-        DownReason::PeerSaid(said) | DownReason::WeSaid(said) => {
-            said.code == 6
-                && matches!(
-                    said.subcode,
-                    Notification::ADMINISTRATIVE_SHUTDOWN
-                        | Notification::PEER_DECONFIGURED
-                        | Notification::ADMINISTRATIVE_RESET
-                        | Notification::OTHER_CONFIGURATION_CHANGE
-                        | Notification::CONNECTION_COLLISION_RESOLUTION
-                        | HARD_RESET
-                )
-        }
-        DownReason::Connection(_) | DownReason::SendHoldTimerExpired => false,
-    }
-}
-
-/// For people. `config` is that of the peer.
-pub(crate) fn words(reason: &DownReason, config: Option<&PeerConfig>, was_established: bool) -> String {
-    let plain = plain_words(reason);
-    let hold_timer_expired = DownReason::WeSaid(Notification::hold_timer_expired());
-    if !was_established && *reason == hold_timer_expired {
-        // The kernel of a passive router answers with a TTL of its own; what the router says has the real one.
-        let suspicion = match config.is_some_and(|config| config.transport.ttl_security.is_some()) {
-            true => ": ttl_security is on, and a peer whose packets come with a low TTL looks like this",
-            false => "",
-        };
-        return format!("{plain}: connected, but the peer said nothing{suspicion}");
-    }
-    match reason {
-        DownReason::PeerSaid(said) | DownReason::WeSaid(said) if said.is_role_mismatch() => {
-            let options = config.map(|config| &config.session);
-            let wanted = match options.and_then(|options| Some((options.role?, options.role_strict))) {
-                Some((role, strict)) => {
-                    let or_none = if strict { ", and has to say so" } else { "" };
-                    format!("our role is {role}, so the peer has to be {}{or_none}", role.counterpart())
-                }
-                None => "we have no role and the peer wants one".to_owned(),
-            };
-            format!("{plain}: {wanted} (RFC 9234)")
-        }
-        _ => plain,
-    }
-}
-
-fn plain_words(reason: &DownReason) -> String {
-    match reason {
-        DownReason::Connection(failure) => failure.text.clone(),
-        DownReason::PeerSaid(notification) => format!("the peer said: {notification}"),
-        DownReason::WeSaid(notification) => format!("we said: {notification}"),
-        DownReason::SendHoldTimerExpired => "the peer took nothing for too long (RFC 9687)".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,29 +183,5 @@ mod tests {
             assert!(peers.session_down(Time::ZERO, &name, false, &format!("end {number}")));
         }
         assert!(peers.get(&name).unwrap().told_ends.len() <= MOST_ENDS);
-    }
-
-    #[test]
-    fn what_somebody_wanted_is_told_from_what_went_wrong() {
-        let said = |code, subcode| Notification { code, subcode, data: Vec::new() };
-        for subcode in [2, 3, 4, 6] {
-            assert!(planned(&DownReason::PeerSaid(said(6, subcode))), "{subcode}");
-        }
-        for (code, subcode) in [(6, 1), (6, 5), (6, 8), (4, 0), (2, 2)] {
-            assert!(!planned(&DownReason::PeerSaid(said(code, subcode))), "{code}/{subcode}");
-        }
-        assert!(planned(&DownReason::WeSaid(said(6, 2))));
-        assert!(!planned(&DownReason::WeSaid(said(4, 0))), "our hold timer");
-    }
-
-    #[test]
-    fn ends_are_worded_for_people() {
-        let cease = Notification { code: 6, subcode: 4, data: Vec::new() };
-        assert!(words(&DownReason::PeerSaid(cease), None, true).starts_with("the peer said: Cease"));
-        let mismatch = words(&DownReason::PeerSaid(Notification::role_mismatch()), None, false);
-        assert_eq!(
-            mismatch,
-            "the peer said: OPEN Message Error/Role Mismatch (2/11): we have no role and the peer wants one (RFC 9234)"
-        );
     }
 }

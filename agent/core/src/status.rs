@@ -23,6 +23,19 @@ pub struct Status {
     /// An upgrade under way, or how the last one ended that this process knows of.
     #[serde(default)]
     pub upgrade: Option<UpgradeStatus>,
+    /// Connections to `bgp.listen` that were turned away; `None` when there were none.
+    #[serde(default)]
+    pub turned_away: Option<TurnedAwayStatus>,
+}
+
+/// Who called and is no peer, or not there, or not as agreed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnedAwayStatus {
+    /// Since the agent started.
+    pub connections: u64,
+    /// Who came last, why it was not heard, and what helps.
+    pub last: String,
+    pub last_for_ms: u64,
 }
 
 /// How far `anyvip upgrade` has come.
@@ -179,7 +192,8 @@ pub struct PeerStatus {
     /// `bgp`, or `static` for a router that tracks a static route to this host by BFD.
     pub protocol: String,
     pub address: String,
-    /// What keeps a peer that is known by its link from being called: no router heard there, no carrier, and so on.
+    /// What keeps a peer without a session: of one that is known by its link, no router heard there, no carrier, and so on; of one that
+    /// took the connection, that it says nothing.
     #[serde(default)]
     pub waiting_for: Option<String>,
     pub state: String,
@@ -232,8 +246,14 @@ pub struct BfdStatus {
     pub detection_us: Option<u64>,
     /// Why it went down last.
     pub last_down: Option<String>,
-    /// Why it does not come up: what the peer sends, or why we cannot send.
+    /// How long ago that was.
+    #[serde(default)]
+    pub last_down_for_ms: Option<u64>,
+    /// Why it does not come up: what the peer sends, or why we cannot send. Of an Up session also what was refused in the last minute.
     pub trouble: Option<String>,
+    /// How long ago that was told.
+    #[serde(default)]
+    pub trouble_for_ms: Option<u64>,
 }
 
 /// Counted in microseconds.

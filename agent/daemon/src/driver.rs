@@ -5,11 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyvip_bfd::{Former, SessionName};
 use anyvip_bgp::{ConnectionId, Remote};
 use anyvip_core::boundary::{Action, Command, Event, Fact, ProbeOutcome, ProbeResult, Reply, RequestId};
 use anyvip_core::kernel::KernelView;
@@ -22,7 +20,6 @@ use anyvip_io::process::Leftovers;
 use anyvip_io::{Clock, Connections};
 use anyvip_machine::{Failure, FailureKind};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::bfd::Bfd;
@@ -30,7 +27,7 @@ use crate::control::api::{Ask, Operation, Replacement};
 use crate::journal::Journal;
 use crate::keys::Keys;
 use crate::latency::{Latency, holds_update};
-use crate::listening::Listening;
+use crate::listening::{self, Listening};
 use crate::probes::{Finished, Names, Probes, Request};
 use crate::recorder::Recorder;
 use crate::reload::{self, Reloads};
@@ -38,7 +35,7 @@ use crate::responder::Responder;
 use crate::signals::{Signal, Signals};
 use crate::start::Paths;
 use crate::state::StateWriter;
-use crate::upgrade::{self, Program};
+use crate::upgrade::{self, Examination, Legacy, Program};
 use crate::{kernel, systemd};
 
 /// The kernel announces no change of `arp_*`.
@@ -67,8 +64,8 @@ pub(crate) struct Parts {
     pub(crate) leftovers: Leftovers,
     /// What that program listened on.
     pub(crate) listeners: BTreeMap<SocketAddr, TcpListener>,
-    /// BFD sessions of that program.
-    pub(crate) former_bfd: BTreeMap<SessionName, Former>,
+    /// What its loop and its threads knew.
+    pub(crate) legacy: Legacy,
     /// Why nothing is inherited although there was something.
     pub(crate) not_inherited: Option<String>,
     /// For the router id that a reload keeps, and the TTL of accepted connections.
@@ -120,35 +117,18 @@ pub(crate) struct Driver {
     replaces: bool,
 }
 
-/// A look at a new program.
-#[derive(Debug)]
-struct Examination {
-    request: RequestId,
-    program: Program,
-    force: bool,
-    found: Pin<Box<JoinHandle<Result<String, String>>>>,
-}
-
 impl Driver {
-    pub(crate) fn new(mut parts: Parts) -> Driver {
+    pub(crate) fn new(parts: Parts) -> Driver {
         let (finished_sender, finished) = mpsc::unbounded_channel();
         let (outcomes_sender, outcomes) = mpsc::unbounded_channel();
         let mut connections = Connections::new();
-        let bgp = &parts.config.bgp;
-        if let Some(listener) = bgp.listen.and_then(|address| parts.listeners.remove(&address)) {
-            let unsigned = bgp.peers.values().filter(|peer| peer.transport.password_file.is_none());
-            connections.inherit(listener, unsigned.filter_map(|peer| peer.remote.address()));
-        }
-        // What else was listened on would be in the way of another address with the same port.
-        let asked = &parts.config.responder;
-        parts.listeners.retain(|address, _| {
-            asked.listen.iter().chain(asked.ports.values()).any(|wanted| wanted == address)
-        });
+        let Legacy { bfd, signers } = parts.legacy;
+        let probed = listening::inherit(parts.listeners, signers, &parts.config, &mut connections);
         let mut driver = Driver {
             clock: parts.clock,
             agent: parts.agent,
             connections,
-            bfd: Bfd::new(parts.clock, parts.former_bfd),
+            bfd: Bfd::new(parts.clock, bfd),
             links: Links::new(),
             monitor: parts.monitor,
             netlink: Arc::new(parts.netlink),
@@ -166,7 +146,7 @@ impl Driver {
             journal: Journal::default(),
             latency: Latency::new(),
             listening: Listening::default(),
-            responder: Responder::new(parts.listeners),
+            responder: Responder::new(probed),
             view: parts.view,
             config: parts.config,
             keys: Keys::default(),
@@ -217,7 +197,7 @@ impl Driver {
         let mut arp = every(ARP_EVERY);
         let mut watchdog = every(self.systemd.watchdog_period().unwrap_or(Duration::from_secs(86_400)));
         loop {
-            self.systemd.status(|| summary(&self.agent.status(self.clock.now())));
+            self.systemd.status(|| systemd::summary(&self.agent.status(self.clock.now())));
             if let Some(code) = self.exit {
                 self.connections.finish_closing().await;
                 return code;
@@ -272,7 +252,7 @@ impl Driver {
             }
             snapshot = self.monitor.next() => self.see(kernel::view(snapshot)),
             (request, loaded) = self.reloads.next() => self.reload(request, loaded),
-            found = found(&mut self.examination) => self.examined(found),
+            found = upgrade::found(&mut self.examination) => self.examined(found),
             ask = self.asks.recv(), if self.answering => match ask {
                 Some(ask) => self.answer(ask),
                 None => self.answering = false,
@@ -476,14 +456,15 @@ impl Driver {
 
     fn hand_down(&mut self, restored: Restored) {
         let (folder, answers) = (self.paths.state_dir.clone(), self.outcomes_sender.clone());
-        let former = self.bfd.hand_over();
+        let (former, signers) = (self.bfd.hand_over(), self.connections.signers());
         tokio::spawn(async move {
             let bfd = match former {
                 // A thread that stands still keeps no session Up.
                 Some(former) => tokio::time::timeout(BFD_PATIENCE, former).await.ok().and_then(Result::ok),
                 None => None,
             };
-            let write = move || upgrade::hand_down(&folder, restored, bfd.unwrap_or_default());
+            let legacy = Legacy { bfd: bfd.unwrap_or_default(), signers };
+            let write = move || upgrade::hand_down(&folder, restored, legacy);
             let result = tokio::task::spawn_blocking(write).await.unwrap_or_else(|error| {
                 Err(Failure::new(FailureKind::Other, format!("writing it came to nothing: {error}")))
             });
@@ -592,27 +573,10 @@ impl Driver {
     }
 }
 
-/// One line for `systemctl status`.
-fn summary(status: &anyvip_core::status::Status) -> String {
-    let vips: Vec<_> = status.services.iter().flat_map(|service| &service.vips).collect();
-    let announced = vips.iter().filter(|vip| vip.peers.iter().any(|peer| peer.advertised)).count();
-    let sessions = status.peers.iter().filter(|peer| peer.protocol == "bgp");
-    let (all, up) =
-        sessions.fold((0, 0), |(all, up), peer| (all + 1, up + u32::from(peer.state == "Established")));
-    format!("{announced} of {} VIPs announced, {up} of {all} BGP sessions up", vips.len())
-}
-
 fn every(period: Duration) -> Interval {
     let mut interval = interval_at(Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
-}
-
-/// What the look at a new program came to; never ends without one.
-async fn found(examination: &mut Option<Examination>) -> Result<String, String> {
-    let Some(examination) = examination else { return std::future::pending().await };
-    let found = (&mut examination.found).await;
-    found.unwrap_or_else(|error| Err(format!("the new program could not be looked at: {error}")))
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -1,12 +1,35 @@
-//! The listener that passive peers need: told once when it cannot be had, tried again until it can.
+//! The listener that passive peers need: told once when it cannot be had, tried again until it can. And which listeners of the
+//! program that this process was before an upgrade go on, and where.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
 
+use anyvip_core::Config;
 use anyvip_core::boundary::Fact;
 use anyvip_core::status::Warning;
 use anyvip_io::Connections;
+use anyvip_io::connections::Signers;
 
 use crate::driver::ARP_EVERY;
+
+/// Gives the connections the listener that they will ask for, and returns those that the responder will; the others are closed: they
+/// would be in the way of another address with the same port.
+pub(crate) fn inherit(
+    mut left: BTreeMap<SocketAddr, TcpListener>,
+    mut signers: Signers,
+    config: &Config,
+    connections: &mut Connections,
+) -> BTreeMap<SocketAddr, TcpListener> {
+    let bgp = &config.bgp;
+    if let Some(listener) = bgp.listen.and_then(|address| left.remove(&address)) {
+        // A version that did not say for whom it had keys had them for peers that are mostly still there.
+        signers.addresses.extend(bgp.peers.values().filter_map(|peer| peer.remote.address()));
+        connections.inherit(listener, signers);
+    }
+    let asked = &config.responder;
+    left.retain(|address, _| asked.listen.iter().chain(asked.ports.values()).any(|wanted| wanted == address));
+    left
+}
 
 /// See the module's text.
 #[derive(Debug, Default)]

@@ -1,6 +1,5 @@
 //! From the command line to a loop that can run: locks, the kernel side, configuration, the agent.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +21,7 @@ use crate::control::server::{ControlSocket, SocketError};
 use crate::driver::{Driver, Parts};
 use crate::signals::Signals;
 use crate::state::{self, StateWriter};
-use crate::upgrade::{self, Program};
+use crate::upgrade::{self, Legacy, Program};
 use crate::{configuration, kernel, keys, render};
 
 /// Where things are.
@@ -138,10 +137,10 @@ pub(crate) async fn prepare(
     // Only now nobody else writes it.
     let stored = state::read(&paths.state_dir);
     // Whatever comes of this start, it is the only one that may inherit.
-    let (inheritance, former_bfd, not_inherited) = match upgrade::inherit(&paths.state_dir) {
-        None => (None, BTreeMap::new(), None),
-        Some(Ok((inheritance, bfd))) => (Some(inheritance), bfd, None),
-        Some(Err(why)) => (None, BTreeMap::new(), Some(why)),
+    let (inheritance, legacy, not_inherited) = match upgrade::inherit(&paths.state_dir) {
+        None => (None, Legacy::default(), None),
+        Some(Ok((inheritance, legacy))) => (Some(inheritance), legacy, None),
+        Some(Err(why)) => (None, Legacy::default(), Some(why)),
     };
     let (asks_sender, asks) = mpsc::channel::<Ask>(64);
     if serve {
@@ -173,7 +172,7 @@ pub(crate) async fn prepare(
         program,
         leftovers,
         listeners,
-        former_bfd,
+        legacy,
         not_inherited,
         config,
         keys,

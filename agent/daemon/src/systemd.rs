@@ -80,3 +80,12 @@ impl Notifier {
         }
     }
 }
+/// One line for `systemctl status`.
+pub(crate) fn summary(status: &anyvip_core::status::Status) -> String {
+    let vips: Vec<_> = status.services.iter().flat_map(|service| &service.vips).collect();
+    let announced = vips.iter().filter(|vip| vip.peers.iter().any(|peer| peer.advertised)).count();
+    let sessions = status.peers.iter().filter(|peer| peer.protocol == "bgp");
+    let (all, up) =
+        sessions.fold((0, 0), |(all, up), peer| (all + 1, up + u32::from(peer.state == "Established")));
+    format!("{announced} of {} VIPs announced, {up} of {all} BGP sessions up", vips.len())
+}

@@ -3,17 +3,22 @@
 //! What is handed down lies in a file of its own, which counts for the one process that wrote it, once and for 30 s. A crash leaves
 //! none, and a process that is started anew does not believe one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use anyvip_bfd::{Former, SessionName};
+use anyvip_core::boundary::RequestId;
 use anyvip_core::restored::{Inheritance, OLDEST, Restored};
 use anyvip_io::child::{self, Command, End};
+use anyvip_io::connections::Signers;
 use anyvip_io::{process, state_file};
 use anyvip_machine::{Failure, FailureKind};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 
 use crate::complaint::Complaint;
 use crate::start::Paths;
@@ -101,6 +106,22 @@ async fn ask(program: &Path, arguments: Vec<OsString>) -> Result<String, String>
     }
 }
 
+/// A look at a new program.
+#[derive(Debug)]
+pub(crate) struct Examination {
+    pub(crate) request: RequestId,
+    pub(crate) program: Program,
+    pub(crate) force: bool,
+    pub(crate) found: Pin<Box<JoinHandle<Result<String, String>>>>,
+}
+
+/// What the look at a new program came to; never ends without one.
+pub(crate) async fn found(examination: &mut Option<Examination>) -> Result<String, String> {
+    let Some(examination) = examination else { return std::future::pending().await };
+    let found = (&mut examination.found).await;
+    found.unwrap_or_else(|error| Err(format!("the new program could not be looked at: {error}")))
+}
+
 /// The file: what is handed down, and for whom.
 #[derive(Debug, Serialize, Deserialize)]
 struct HandedDown {
@@ -116,10 +137,24 @@ struct HandedDown {
     /// BFD sessions that go on.
     #[serde(default)]
     bfd: BTreeMap<SessionName, Former>,
+    /// For whom the listeners have keys of TCP MD5, and who was last called on each link.
+    #[serde(default)]
+    signers: BTreeSet<IpAddr>,
+    #[serde(default)]
+    called: BTreeMap<String, IpAddr>,
+}
+
+/// What the loop and its threads know and the agent does not.
+#[derive(Debug, Default)]
+pub(crate) struct Legacy {
+    /// BFD sessions that go on.
+    pub(crate) bfd: BTreeMap<SessionName, Former>,
+    /// Whose calls the listeners want signed.
+    pub(crate) signers: Signers,
 }
 
 /// What a program finds that takes over.
-pub(crate) type Handed = (Inheritance, BTreeMap<SessionName, Former>);
+pub(crate) type Handed = (Inheritance, Legacy);
 
 fn file(folder: &Path) -> PathBuf {
     folder.join("restored.json")
@@ -129,15 +164,13 @@ fn file(folder: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When the disk refuses, or the system does not tell who we are.
-pub(crate) fn hand_down(
-    folder: &Path,
-    restored: Restored,
-    bfd: BTreeMap<SessionName, Former>,
-) -> Result<(), Failure> {
+pub(crate) fn hand_down(folder: &Path, restored: Restored, legacy: Legacy) -> Result<(), Failure> {
     let (pid, started) = process::identity()?;
     let written_ms = u64::try_from(process::since_boot()?.as_millis()).unwrap_or(u64::MAX);
     let from = env!("CARGO_PKG_VERSION").to_owned();
-    let content = HandedDown { from, boot_id: state::boot_id(), pid, started, written_ms, restored, bfd };
+    let Legacy { bfd, signers: Signers { addresses: signers, called } } = legacy;
+    let boot_id = state::boot_id();
+    let content = HandedDown { from, boot_id, pid, started, written_ms, restored, bfd, signers, called };
     let mut text = serde_json::to_vec_pretty(&content)
         .map_err(|error| Failure::new(FailureKind::Other, format!("it cannot be written down: {error}")))?;
     text.push(b'\n');
@@ -186,7 +219,8 @@ fn believe(bytes: &[u8]) -> Result<Handed, String> {
     if age > OLDEST {
         return Err(format!("it is {} s old", age.as_secs()));
     }
-    Ok((Inheritance { from: content.from, age, restored: content.restored }, content.bfd))
+    let HandedDown { from, restored, bfd, signers: addresses, called, .. } = content;
+    Ok((Inheritance { from, age, restored }, Legacy { bfd, signers: Signers { addresses, called } }))
 }
 
 /// For `validate --takes-over`: whether this version reads what another hands down.
@@ -220,6 +254,8 @@ mod tests {
             written_ms,
             restored,
             bfd: BTreeMap::new(),
+            signers: BTreeSet::new(),
+            called: BTreeMap::new(),
         };
         change(&mut content);
         serde_json::to_vec(&content).unwrap()
@@ -231,9 +267,15 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         assert!(inherit(&folder).is_none());
         let restored = Restored { version: Restored::VERSION, ..Restored::default() };
-        hand_down(&folder, restored.clone(), BTreeMap::new()).unwrap();
-        let (inherited, bfd) = inherit(&folder).unwrap().unwrap();
-        assert!(bfd.is_empty());
+        let signers = Signers {
+            addresses: ["10.0.1.1".parse().unwrap()].into(),
+            called: [("eth1".to_owned(), "fe80::1".parse().unwrap())].into(),
+        };
+        let legacy = Legacy { bfd: BTreeMap::new(), signers: signers.clone() };
+        hand_down(&folder, restored.clone(), legacy).unwrap();
+        let (inherited, legacy) = inherit(&folder).unwrap().unwrap();
+        assert!(legacy.bfd.is_empty());
+        assert_eq!(legacy.signers, signers);
         assert_eq!((inherited.from.as_str(), inherited.restored), (env!("CARGO_PKG_VERSION"), restored));
         assert!(inherited.age < OLDEST);
         assert!(inherit(&folder).is_none(), "once");

@@ -27,7 +27,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anyvip_bgp::{ConnectionId, Endpoint, Event};
+use anyvip_bgp::{ConnectionId, Endpoint, Event, Rejection};
 use anyvip_machine::{Failure, FailureKind};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::unix::AsyncFd;
@@ -37,7 +37,7 @@ use crate::failure::{failed, kind_of};
 use crate::sys::readiness::watch;
 pub(crate) use connection::poll_read;
 use connection::{Closing, Connection, Turn};
-pub use protection::{Md5Key, Protection, Whose};
+pub use protection::{Md5Key, Protection, Signers, Whose};
 
 /// The most that one `Received` carries.
 pub const RECEIVE_LIMIT: usize = 64 * 1024;
@@ -63,7 +63,7 @@ pub struct Connections {
     accept_again: Option<Instant>,
     accepted: u64,
     /// A listener of the program before this one.
-    inherited: Option<(SocketAddr, Socket)>,
+    inherited: Option<Inherited>,
     outcomes: Vec<Event>,
     scratch: Box<[u8]>,
 }
@@ -97,7 +97,8 @@ impl Connections {
     pub fn connect(&mut self, id: ConnectionId, remote: &Endpoint, ttl: Option<u8>, source: Option<IpAddr>) {
         let name = endpoint_name(remote);
         let interface = remote.interface.as_deref();
-        let protection = protection_of(&self.protections, remote.address, interface).unwrap_or_default();
+        let protection = protection_of(&self.protections, remote.address, interface);
+        let protection = protection.map(|(_, protection)| protection.clone()).unwrap_or_default();
         if let (Some(interface), true) = (interface, is_link_local(remote.address)) {
             self.called.insert(interface.to_owned(), remote.address);
             for listener in self.listeners.iter().filter(|(at, _)| at.is_ipv6()).map(|(_, at)| at.get_ref()) {
@@ -160,12 +161,7 @@ impl Connections {
         let mut refused = Vec::new();
         for whose in peers {
             let (was, is) = (former.get(whose), self.protections.get(whose).unwrap_or(&none));
-            let address = match whose {
-                Whose::At(address) => Some(*address),
-                Whose::OnLink { address: Some(address), .. } => Some(IpAddr::V6(*address)),
-                Whose::OnLink { interface, address: None } => self.called.get(interface).copied(),
-            };
-            let listeners = address.into_iter().flat_map(|address| {
+            let listeners = whose.address(&self.called).into_iter().flat_map(|address| {
                 let of_family =
                     self.listeners.iter().filter(move |(at, _)| at.is_ipv4() == address.is_ipv4());
                 of_family.map(move |(_, listener)| (address, listener.get_ref()))
@@ -193,16 +189,20 @@ impl Connections {
         options::set_ttl(connection.socket(), ttl).map_err(|error| failed("cannot set the TTL", &error))
     }
 
+    /// Whose calls listeners want signed (TCP MD5), as a program that takes them over is to know it.
+    pub fn signers(&self) -> Signers {
+        let signs = self.protections.iter().filter(|(_, protection)| protection.md5_key.is_some());
+        let addresses = signs.filter_map(|(whose, _)| whose.address(&self.called)).collect();
+        Signers { addresses, called: self.called.clone() }
+    }
+
     /// Takes the listener of the program before this one, with those who connected to it since: [`listen`](Self::listen) on the same
-    /// address goes on with it. `unsigned` are peers that have no key of TCP MD5, or none any more.
-    pub fn inherit(&mut self, listener: TcpListener, unsigned: impl Iterator<Item = IpAddr>) {
+    /// address goes on with it. The keys of its signers that have none any more are forgotten then.
+    pub fn inherit(&mut self, listener: TcpListener, signers: Signers) {
         let Ok(address) = listener.local_addr() else { return };
+        self.called = signers.called;
         let socket = Socket::from(listener);
-        for peer in unsigned.filter(|peer| peer.is_ipv4() == address.is_ipv4()) {
-            // Where there was no key the kernel says so.
-            let _ = protection::forget_key(&socket, peer);
-        }
-        self.inherited = Some((address, socket));
+        self.inherited = Some(Inherited { address, socket, signers: signers.addresses });
     }
 
     /// Listens on this address and returns the bound one (port 0 asks for any). Each connection comes as `Accepted`
@@ -213,20 +213,21 @@ impl Connections {
     pub fn listen(&mut self, address: SocketAddr) -> Result<SocketAddr, Failure> {
         let inherited = self.inherited.take();
         let open = || -> io::Result<(SocketAddr, AsyncFd<Socket>)> {
-            let socket = match inherited {
-                Some((at, socket)) if at == address => socket,
-                _ => bind(address)?,
+            let (socket, mut unsigned) = match inherited {
+                Some(inherited) if inherited.address == address => (inherited.socket, inherited.signers),
+                _ => (bind(address)?, BTreeSet::new()),
             };
             socket.set_nonblocking(true)?;
             for (whose, protection) in &self.protections {
-                let peer = match whose {
-                    Whose::At(peer) => Some(*peer),
-                    Whose::OnLink { address: Some(peer), .. } => Some(IpAddr::V6(*peer)),
-                    Whose::OnLink { interface, address: None } => self.called.get(interface).copied(),
-                };
-                if let Some(peer) = peer.filter(|peer| peer.is_ipv4() == address.is_ipv4()) {
+                let peer = whose.address(&self.called).filter(|peer| peer.is_ipv4() == address.is_ipv4());
+                if let Some(peer) = peer.filter(|_| protection.md5_key.is_some()) {
                     protection.rekey(None, &socket, peer)?;
+                    unsigned.remove(&peer);
                 }
+            }
+            for peer in unsigned.into_iter().filter(|peer| peer.is_ipv4() == address.is_ipv4()) {
+                // Where there was no key the kernel says so.
+                let _ = protection::forget_key(&socket, peer);
             }
             socket.listen(128)?;
             let bound = socket.local_addr()?.as_socket().unwrap_or(address);
@@ -316,7 +317,10 @@ impl Connections {
         for listener in self.listeners.values() {
             let accepted = poll_read(listener, context, |listener| listener.accept());
             let Poll::Ready(result) = accepted else { continue };
-            match result.and_then(|(socket, remote)| begin_accepted(socket, &remote, &self.protections)) {
+            let begun = result.map_err(Unheard::Failed);
+            match begun
+                .and_then(|(socket, remote)| begin_accepted(socket, &remote, &self.protections, &self.called))
+            {
                 Ok((socket, local, remote)) => {
                     self.accepted += 1;
                     let id = ConnectionId::Accepted(self.accepted);
@@ -324,7 +328,10 @@ impl Connections {
                     self.open.insert(id, Connection::open(socket, remote.to_string(), peer));
                     self.outcomes.push(Event::Accepted { connection: id, local, remote });
                 }
-                Err(error) => {
+                Err(Unheard::TurnedAway(remote, why)) => {
+                    self.outcomes.push(Event::TurnedAway { remote, why });
+                }
+                Err(Unheard::Failed(error)) => {
                     // The peer may have gone again before we looked: nothing to report, look for the next one. Without
                     // descriptors the queue stays full, so looking again at once would only burn the processor.
                     if kind_of(&error) == FailureKind::Exhausted {
@@ -388,18 +395,35 @@ fn interface_of(address: SocketAddr) -> Option<String> {
     name.into_string().ok()
 }
 
-fn protection_of(
-    protections: &BTreeMap<Whose, Protection>,
+fn protection_of<'a>(
+    protections: &'a BTreeMap<Whose, Protection>,
     address: IpAddr,
     interface: Option<&str>,
-) -> Option<Protection> {
+) -> Option<(&'a Whose, &'a Protection)> {
     let peer = (address, interface.map(str::to_owned));
     // One that names the address says more than one that names the link.
-    protections
-        .iter()
-        .filter(|(whose, _)| whose.is(&peer))
-        .max_by_key(|(whose, _)| whose.names_address())
-        .map(|(_, it)| it.clone())
+    protections.iter().filter(|(whose, _)| whose.is(&peer)).max_by_key(|(whose, _)| whose.names_address())
+}
+
+/// The listener of the program before this one.
+#[derive(Debug)]
+struct Inherited {
+    address: SocketAddr,
+    socket: Socket,
+    /// It has had keys for them.
+    signers: BTreeSet<IpAddr>,
+}
+
+/// Why an accepted connection is none.
+enum Unheard {
+    Failed(io::Error),
+    TurnedAway(SocketAddr, Rejection),
+}
+
+impl From<io::Error> for Unheard {
+    fn from(error: io::Error) -> Unheard {
+        Unheard::Failed(error)
+    }
 }
 
 /// `10.0.0.1:179`, or `[fe80::1%eth0]:179`.
@@ -433,7 +457,7 @@ fn begin_connect(
     if let Some(ttl) = ttl {
         options::set_ttl(&socket, ttl)?;
     }
-    protection.guard(&socket, remote.address, true)?;
+    protection.guard(&socket, remote.address)?;
     if let Some(source) = source {
         socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
     }
@@ -458,17 +482,23 @@ fn begin_accepted(
     socket: Socket,
     remote: &SockAddr,
     protections: &BTreeMap<Whose, Protection>,
-) -> io::Result<(AsyncFd<Socket>, SocketAddr, SocketAddr)> {
+    called: &BTreeMap<String, IpAddr>,
+) -> Result<(AsyncFd<Socket>, SocketAddr, SocketAddr), Unheard> {
     let not_ip = || io::Error::from(io::ErrorKind::Unsupported);
     let remote = remote.as_socket().ok_or_else(not_ip)?;
     let local = socket.local_addr()?.as_socket().ok_or_else(not_ip)?;
     socket.set_nonblocking(true)?;
     options::set_common(&socket, remote.is_ipv6())?;
     let interface = interface_of(remote);
-    if let Some(protection) = protection_of(protections, remote.ip().to_canonical(), interface.as_deref()) {
-        protection.hold_to_interface(&socket)?;
-        // Its key it has from the listener.
-        protection.guard(&socket, remote.ip(), false)?;
+    let address = remote.ip().to_canonical();
+    if let Some((whose, protection)) = protection_of(protections, address, interface.as_deref()) {
+        protection.hold_to_interface(&socket).map_err(|why| Unheard::TurnedAway(remote, why))?;
+        if protection.md5_key.is_some() && whose.address(called) != Some(address) {
+            // The listener had no key to check its signatures with.
+            return Err(Unheard::TurnedAway(remote, Rejection::Unsigned));
+        }
+        // It has the key from the listener, unless it stood before the listener had one: then nothing more is heard of it.
+        protection.guard(&socket, address)?;
     }
     Ok((watch(socket)?, local, remote))
 }

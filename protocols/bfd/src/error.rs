@@ -10,7 +10,7 @@ use crate::wire::State;
 )]
 pub enum Discard {
     /// RFC 5881 §5: single hop packets arrive with 255, or came over a router.
-    #[error("TTL {ttl:?} instead of 255: it did not come from this link")]
+    #[error("{} instead of TTL 255: it did not come from this link", ttl_words(*ttl))]
     NotFromThisLink { ttl: Option<u8> },
     /// RFC 5880 §6.8.6.
     #[error("BFD version {version} instead of 1")]
@@ -40,7 +40,7 @@ pub enum Discard {
     #[error("it came to the port of the other kind of session (single hop, multihop)")]
     OtherKind,
     /// RFC 5883 §5, RFC 5082: from further away than configured.
-    #[error("TTL {ttl:?} is below the minimum of {minimum}")]
+    #[error("{} is below the minimum of {minimum} (min_ttl)", ttl_words(*ttl))]
     TooFar { ttl: Option<u8>, minimum: u8 },
     /// RFC 5880 §6.8.6.
     #[error("it is authenticated, and this session is not")]
@@ -63,6 +63,10 @@ pub enum Discard {
     /// RFC 5880 §6.8.6: we are administratively down.
     #[error("this session is administratively down")]
     AdminDown,
+}
+
+fn ttl_words(ttl: Option<u8>) -> String {
+    ttl.map_or_else(|| "an unknown TTL".to_owned(), |ttl| format!("TTL {ttl}"))
 }
 
 impl Discard {

@@ -6,7 +6,7 @@
 //! - [`boundary`]: every [`Event`] that enters and every [`Action`] that leaves, on one page.
 //! - [`SessionTable`]: the machine. It owns the sessions, finds the one that a packet is for (RFC 5880 §6.3), and holds the
 //!   lease that the main loop has to renew.
-//! - `Session`: one session. Its state owns what is known of the other end and until when that counts.
+//! - `Session`: one session. Its state (`Current`) owns what is known of the other end and until when that counts.
 //! - `Timing`: what we ask for, what is in force, and the poll sequence between the two (RFC 5880 §6.5, §6.8.3).
 //! - `Authenticator`: one session's key and sequence numbers (RFC 5880 §6.7). [`Secret`] holds a key and never prints it.
 //! - [`status`]: read-only views of all that.
@@ -30,6 +30,7 @@
 
 mod authenticator;
 pub mod boundary;
+mod current;
 pub mod error;
 mod secret;
 mod session;

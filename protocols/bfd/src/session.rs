@@ -9,6 +9,7 @@ use crate::authenticator::Authenticator;
 use crate::boundary::{
     Action, Cause, Fact, Former, Negotiated, Role, SessionConfig, SessionName, StateChanged, Wish,
 };
+use crate::current::{Current, Peer};
 use crate::error::Discard;
 use crate::status::{Counters, PeerFacts, SessionView};
 use crate::timing::{Parameters, Timing};
@@ -48,30 +49,6 @@ pub(crate) struct Session {
     negotiated: Option<(Option<Duration>, Duration)>,
 }
 
-/// bfd.SessionState, with what is known of the peer: bfd.RemoteDiscr is 0 where that is `None`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-enum Current {
-    AdminDown { peer: Option<Peer> },
-    Down { peer: Option<Peer> },
-    Init { peer: Peer },
-    Up { peer: Peer },
-}
-
-/// What the peer's last packet said.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Peer {
-    discriminator: Discriminator,
-    state: State,
-    diagnostic: Diagnostic,
-    demand: bool,
-    desired_min_tx: u32,
-    required_min_rx: u32,
-    multiplier: u8,
-    heard: Time,
-    /// `heard` and one detection time.
-    expires: Time,
-}
-
 /// When packets go out.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Pace {
@@ -81,31 +58,6 @@ struct Pace {
     next: Option<Time>,
     /// What the last packet said, without P, F and authentication.
     said: Option<ControlPacket>,
-}
-
-impl Current {
-    fn state(&self) -> State {
-        match self {
-            Current::AdminDown { .. } => State::AdminDown,
-            Current::Down { .. } => State::Down,
-            Current::Init { .. } => State::Init,
-            Current::Up { .. } => State::Up,
-        }
-    }
-
-    fn peer(&self) -> Option<&Peer> {
-        match self {
-            Current::AdminDown { peer } | Current::Down { peer } => peer.as_ref(),
-            Current::Init { peer } | Current::Up { peer } => Some(peer),
-        }
-    }
-
-    fn peer_mut(&mut self) -> Option<&mut Peer> {
-        match self {
-            Current::AdminDown { peer } | Current::Down { peer } => peer.as_mut(),
-            Current::Init { peer } | Current::Up { peer } => Some(peer),
-        }
-    }
 }
 
 impl Session {
@@ -164,17 +116,7 @@ impl Session {
         if let (Some(authentication), Some(sequence)) = (&mut self.authentication, former.sequence) {
             authentication.go_on(sequence);
         }
-        let peer = Peer {
-            discriminator: former.remote_discriminator,
-            state: State::Up,
-            diagnostic: Diagnostic::NONE,
-            demand: former.remote_demand,
-            desired_min_tx: former.remote_min_tx,
-            required_min_rx: former.remote_min_rx,
-            multiplier: former.remote_multiplier,
-            heard: now,
-            expires: Time::MAX,
-        };
+        let peer = Peer::as_left(former, now);
         self.current = Current::Down { peer: Some(peer) };
         self.taken_over = true;
         self.enter(now, State::Up, Cause::TakenOver, actions);
@@ -319,7 +261,7 @@ impl Session {
         }
         // "Set bfd.RemoteDiscr to the value of My Discriminator." bfd.RemoteSessionState, bfd.RemoteDemandMode,
         // bfd.RemoteMinRxInterval. (The echo function is never in use here.)
-        self.hear(now, packet);
+        self.current.hear(Peer::heard(packet, now));
         // "If a Poll Sequence is being transmitted by the local system and the Final (F) bit in the received packet is set, the
         // Poll Sequence MUST be terminated."
         let up = self.current.state() == State::Up;
@@ -343,24 +285,6 @@ impl Session {
         self.counters.received += 1;
         self.settle(now, actions);
         Ok(())
-    }
-
-    fn hear(&mut self, now: Time, packet: &ControlPacket) {
-        let heard = Peer {
-            discriminator: packet.my_discriminator,
-            state: packet.state,
-            diagnostic: packet.diagnostic,
-            demand: packet.demand,
-            desired_min_tx: packet.desired_min_tx,
-            required_min_rx: packet.required_min_rx,
-            multiplier: packet.detect_multiplier,
-            heard: now,
-            expires: Time::MAX,
-        };
-        match &mut self.current {
-            Current::AdminDown { peer } | Current::Down { peer } => *peer = Some(heard),
-            Current::Init { peer } | Current::Up { peer } => *peer = heard,
-        }
     }
 
     /// §6.8.6, the state machine.
@@ -402,21 +326,8 @@ impl Session {
     /// Goes to another state, taking along what is known of the peer.
     fn enter(&mut self, now: Time, to: State, cause: Cause, actions: &mut Vec<Action>) {
         let from = self.current.state();
-        let peer = match std::mem::replace(&mut self.current, Current::Down { peer: None }) {
-            Current::AdminDown { peer } | Current::Down { peer } => peer,
-            Current::Init { peer } | Current::Up { peer } => Some(peer),
-        };
-        let peer_known = peer.is_some();
-        self.current = match (to, peer) {
-            (State::AdminDown, peer) => Current::AdminDown { peer },
-            (State::Down, peer) => Current::Down { peer },
-            (State::Init, Some(peer)) => Current::Init { peer },
-            (State::Up, Some(peer)) => Current::Up { peer },
-            (State::Init | State::Up, None) => {
-                debug_assert!(false, "{}: {to} without a peer", self.name);
-                Current::Down { peer: None }
-            }
-        };
+        let peer_known = self.current.peer().is_some();
+        self.current.go_to(to);
         let to = self.current.state();
         if to == State::Up {
             self.diagnostic = Diagnostic::NONE;

@@ -42,6 +42,8 @@ pub enum Event {
     ConnectFailed { connection: ConnectionId, failure: Failure },
     /// Somebody connected to our listener. The driver chose the id.
     Accepted { connection: ConnectionId, local: SocketAddr, remote: SocketAddr },
+    /// Somebody connected to our listener and was closed before a byte was read: the driver sees what the addresses do not say.
+    TurnedAway { remote: SocketAddr, why: Rejection },
     /// Bytes as they came, at most 64 KiB.
     Received {
         connection: ConnectionId,
@@ -90,8 +92,28 @@ pub enum Action {
     HeardBeyondLimit { peer: PeerName, heard: u64 },
     /// The peer sent something RFC 7606 lets us survive. Counted in status, logged by the driver.
     Malformed { peer: PeerName, error: crate::error::AttributeError },
-    /// A connection was refused: no such peer, peer busy, or stopped.
-    Rejected { remote: SocketAddr, text: String },
+    /// A connection was refused.
+    Rejected { remote: SocketAddr, why: Rejection },
+}
+
+/// Why a connection that somebody made to us was not kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejection {
+    /// [`Event::Stop`] came before.
+    #[error("stopped")]
+    Stopped,
+    /// Nobody is looked for at its address.
+    #[error("no peer has this address")]
+    NoSuchPeer,
+    /// RFC 4271 §6.8.
+    #[error("the session is Established already")]
+    Established,
+    /// It has the address of a peer, but came another way.
+    #[error("the peer with this address is on {wanted}, and this came through {through}")]
+    OtherInterface { wanted: String, through: String },
+    /// The key of TCP MD5 could not be asked for: our listener did not know this address.
+    #[error("not known to be signed: TCP MD5 is on for who is at the other end of this link")]
+    Unsigned,
 }
 
 /// A name from the configuration. Peers are known by name, never by address.

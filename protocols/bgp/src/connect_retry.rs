@@ -95,7 +95,7 @@ mod tests {
         let planned: Vec<u8> = (1..=10).filter(|subcode| !is_error(&cease(*subcode))).collect();
         assert_eq!(planned, [2, 4, 6, 10]);
         assert!(is_error(&DownReason::PeerSaid(Notification::hold_timer_expired())));
-        assert!(is_error(&DownReason::WeSaid(Notification::bad_peer_as())));
+        assert!(is_error(&DownReason::WeSaid(Notification::bad_peer_as(65003))));
         assert!(!is_error(&DownReason::WeSaid(Notification::hold_timer_expired())));
         assert!(!is_error(&DownReason::SendHoldTimerExpired));
     }

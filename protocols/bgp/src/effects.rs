@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyvip_machine::Time;
 use serde::{Deserialize, Serialize};
 
+use crate::connection::{Connection, Ending};
 use crate::wire::{Codec, Message, Notification};
-use crate::{Action, ConnectionId};
+use crate::{Action, ConnectionId, DownReason};
 
 /// Every action with an end is answered within this time, or the driver has a bug.
 pub(crate) const GUARD_TIME: Duration = Duration::from_secs(10);
@@ -34,6 +35,27 @@ pub(crate) struct Farewell {
 }
 
 impl Effects<'_> {
+    /// Closes a connection as its ending asks, and says so in the words of the report.
+    pub(crate) fn close(&mut self, connection: &Connection, ending: Ending) -> DownReason {
+        let id = connection.id;
+        self.connections.remove(&id);
+        match ending {
+            Ending::Say(last) => {
+                self.say_and_close(id, &last, connection.is_writing());
+                DownReason::WeSaid(last)
+            }
+            Ending::PeerSaid(last) => {
+                self.actions.push(Action::Close { connection: id });
+                DownReason::PeerSaid(last)
+            }
+            // RFC 9687 §3: no NOTIFICATION, it could not be delivered.
+            Ending::SendHoldTimerExpired => {
+                self.actions.push(Action::Close { connection: id });
+                DownReason::SendHoldTimerExpired
+            }
+        }
+    }
+
     /// Sends a last NOTIFICATION, now or after what is in flight, and closes.
     pub(crate) fn say_and_close(&mut self, connection: ConnectionId, last: &Notification, is_writing: bool) {
         let bytes = Message::Notification(last.clone()).encode(&Codec::before_open());

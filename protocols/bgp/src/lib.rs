@@ -45,7 +45,7 @@ pub mod wire;
 
 pub use boundary::{
     Action, ConnectionId, DownReason, Endpoint, Event, Neighbour, PeerConfig, PeerName, PeerState, Receive,
-    Remote, RouteAttributes, SessionFacts, SessionOptions, SpeakerConfig, Transport,
+    Rejection, Remote, RouteAttributes, SessionFacts, SessionOptions, SpeakerConfig, Transport,
 };
 pub use speaker::Speaker;
 pub use status::{Counters, LastError, PeerView};

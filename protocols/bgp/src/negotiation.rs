@@ -107,7 +107,7 @@ pub(crate) fn negotiate(
     remote: SocketAddr,
 ) -> Result<SessionFacts, Notification> {
     if open.real_asn() != config.asn {
-        return Err(Notification::bad_peer_as());
+        return Err(Notification::bad_peer_as(open.real_asn()));
     }
     if (1..LEAST_HOLD_TIME).contains(&open.hold_time) {
         return Err(Notification::unacceptable_hold_time());
@@ -242,9 +242,9 @@ mod tests {
     fn an_open_that_does_not_stand_is_answered_with_its_subcode() {
         let refused = |open: Open, config: &PeerConfig| agree(&open, config).unwrap_err();
         let peer = config(65002);
-        assert_eq!(refused(theirs(65003, Vec::new()), &peer), Notification::bad_peer_as());
+        assert_eq!(refused(theirs(65003, Vec::new()), &peer), Notification::bad_peer_as(65003));
         let hidden = theirs(65002, vec![Capability::FourOctetAs(4_200_000_000)]);
-        assert_eq!(refused(hidden, &peer), Notification::bad_peer_as());
+        assert_eq!(refused(hidden, &peer), Notification::bad_peer_as(4_200_000_000));
         for hold_time in [1, 2] {
             let open = Open { hold_time, ..theirs(65002, Vec::new()) };
             assert_eq!(refused(open, &peer), Notification::unacceptable_hold_time());

@@ -18,8 +18,8 @@ use crate::negotiation::Continuity;
 use crate::status::{Counters, LastError, PeerView};
 use crate::wire::{Notification, Update};
 use crate::{
-    Action, ConnectionId, DownReason, PeerConfig, PeerName, PeerState, Receive, Remote, RouteAttributes,
-    SessionOptions,
+    Action, ConnectionId, DownReason, PeerConfig, PeerName, PeerState, Receive, Rejection, Remote,
+    RouteAttributes, SessionOptions,
 };
 
 /// One peer.
@@ -201,7 +201,7 @@ impl PeerFsm {
         connection: ConnectionId,
         ends: (SocketAddr, SocketAddr),
         fx: &mut Effects,
-    ) -> Result<(), (Notification, &'static str)> {
+    ) -> Result<(), (Notification, Rejection)> {
         if self.live_state() == PeerState::Established {
             // RFC 4271 §6.8: a collision with an Established connection closes the newly created one. A peer that
             // connects may have lost the old one without a word: a KEEPALIVE makes its kernel say so at once.
@@ -212,7 +212,7 @@ impl PeerFsm {
             }
             self.settle(fx);
             let last = Notification::cease(Notification::CONNECTION_COLLISION_RESOLUTION, None);
-            return Err((last, "the session is Established already"));
+            return Err((last, Rejection::Established));
         }
         // A peer that connects again has given up its former connection, whatever TCP still believes.
         self.close_loser(Side::Accepted, fx);
@@ -424,7 +424,7 @@ impl PeerFsm {
 
     fn end(&mut self, side: Side, ending: Ending, fx: &mut Effects) {
         let Some(connection) = self.connections.take(side) else { return };
-        let reason = close(&connection, ending, fx);
+        let reason = fx.close(&connection, ending);
         self.ended(side, connection, reason, fx);
     }
 
@@ -432,7 +432,7 @@ impl PeerFsm {
     fn close_loser(&mut self, side: Side, fx: &mut Effects) {
         if let Some(connection) = self.connections.take(side) {
             let last = Notification::cease(Notification::CONNECTION_COLLISION_RESOLUTION, None);
-            close(&connection, Ending::Say(last), fx);
+            fx.close(&connection, Ending::Say(last));
         }
     }
 
@@ -445,7 +445,7 @@ impl PeerFsm {
         }
         for side in Side::BOTH {
             if let Some(mut connection) = self.connections.take(side) {
-                close(&connection, Ending::Say(last.clone()), fx);
+                fx.close(&connection, Ending::Say(last.clone()));
                 self.forget_routes(&mut connection, fx);
             }
         }
@@ -479,10 +479,8 @@ impl PeerFsm {
 
     fn attempt_failed(&mut self, failure: Failure, fx: &mut Effects) {
         self.connections.initiated = Initiated::Resting;
-        let reason = DownReason::Connection(failure);
-        self.schedule_after(&reason, fx);
         if self.connections.accepted.is_none() {
-            self.note_down(false, reason, fx);
+            self.note_down(false, DownReason::Connection(failure), fx);
         }
     }
 
@@ -551,8 +549,8 @@ impl PeerFsm {
     /// Writes what became due and tells the state.
     fn settle(&mut self, fx: &mut Effects) {
         let resting = matches!(self.connections.initiated, Initiated::Resting);
-        if self.config.connect && resting && self.connections.accepted.is_none() {
-            // The connection that we rested for is gone without an end to report.
+        if self.config.connect && resting && !self.connections.accepted_serves() {
+            // Our attempt failed, or the connection that we rested for is gone without an end to report.
             self.schedule_retry(fx);
         }
         for side in Side::BOTH {
@@ -572,29 +570,6 @@ impl PeerFsm {
         if from != to {
             (self.state, self.since) = (to, fx.now);
             fx.actions.push(Action::StateChanged { peer: self.name.clone(), from, to });
-        }
-    }
-}
-
-/// Closes a connection as its ending asks, and says so in the words of the report.
-fn close(connection: &Connection, ending: Ending, fx: &mut Effects) -> DownReason {
-    let id = connection.id;
-    match ending {
-        Ending::Say(last) => {
-            fx.connections.remove(&id);
-            fx.say_and_close(id, &last, connection.is_writing());
-            DownReason::WeSaid(last)
-        }
-        Ending::PeerSaid(last) => {
-            fx.connections.remove(&id);
-            fx.actions.push(Action::Close { connection: id });
-            DownReason::PeerSaid(last)
-        }
-        // RFC 9687 §3: no NOTIFICATION, it could not be delivered.
-        Ending::SendHoldTimerExpired => {
-            fx.connections.remove(&id);
-            fx.actions.push(Action::Close { connection: id });
-            DownReason::SendHoldTimerExpired
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::effects::{Effects, Farewell, PeerNumber};
 use crate::peer_fsm::PeerFsm;
 use crate::status::PeerView;
 use crate::wire::Notification;
-use crate::{Action, ConnectionId, Event, PeerConfig, PeerName, SpeakerConfig};
+use crate::{Action, ConnectionId, Event, PeerConfig, PeerName, Rejection, SpeakerConfig};
 
 /// BGP-4 of one host.
 ///
@@ -88,6 +88,7 @@ impl Speaker {
             Event::Accepted { connection, local, remote } => {
                 self.accepted(now, connection, (local, remote), &mut actions);
             }
+            Event::TurnedAway { remote, why } => actions.push(Action::Rejected { remote, why }),
             Event::Received { connection, bytes } => {
                 self.with_owner(now, connection, &mut actions, |fsm, fx| {
                     fsm.received(connection, &bytes, fx)
@@ -219,14 +220,14 @@ impl Speaker {
         let owner = at.min_by_key(|(_, fsm)| fsm.expects_connection()).map(|(number, _)| number);
         let mut verdict = Ok(());
         match owner {
-            _ if self.stopped => verdict = Err((refused, "stopped")),
-            None => verdict = Err((refused, "no peer has this address")),
+            _ if self.stopped => verdict = Err((refused, Rejection::Stopped)),
+            None => verdict = Err((refused, Rejection::NoSuchPeer)),
             Some(peer) => {
                 self.with(now, peer, actions, |fsm, fx| verdict = fsm.accepted(connection, ends, fx));
             }
         }
-        if let Err((last, text)) = verdict {
-            actions.push(Action::Rejected { remote: ends.1, text: text.to_owned() });
+        if let Err((last, why)) = verdict {
+            actions.push(Action::Rejected { remote: ends.1, why });
             self.effects(now, actions).1.say_and_close(connection, &last, false);
         }
     }

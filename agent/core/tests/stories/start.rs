@@ -234,3 +234,22 @@ fn a_vip_is_added_only_after_the_state_that_names_it_is_on_disk() {
     world.until("there", secs(10), |w| w.vip("2001:db8::53").present);
     assert!(world.disk.as_ref().unwrap().owned.iter().any(|owned| owned.address == ip("2001:db8::53")));
 }
+
+/// The agent does nothing about it, so it must say who has to.
+#[test]
+fn a_peer_that_has_to_call_is_waited_for_in_words() {
+    let mut config = config();
+    config.bgp.listen = Some("0.0.0.0:179".parse().unwrap());
+    config.bgp.peers.get_mut(&"tor1".into()).unwrap().connect = false;
+    let mut world = World::new(config, kernel_view());
+    world.start();
+    world.run(secs(5));
+    let peers = world.status().peers;
+    let tor1 = peers.iter().find(|peer| peer.name == "tor1").unwrap();
+    assert_eq!(tor1.waiting_for.as_deref(), Some("passive: the peer has to connect to 0.0.0.0:179"));
+    let explained = world.agent.explain(world.now, &"web".into()).unwrap();
+    let peer = explained.vips[0].peers.iter().find(|peer| peer.name == "tor1").unwrap();
+    let gate = peer.gates.iter().find(|gate| gate.gate == Reason::SessionDown).unwrap();
+    assert!(gate.text.contains("passive: the peer has to connect to 0.0.0.0:179"), "{gate:?}");
+    assert_eq!(gate.remedy.as_deref(), Some("let the router connect to this host, or remove passive"));
+}

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use anyvip_bgp::wire::{Family, NextHop};
-use anyvip_bgp::{Action as BgpAction, PeerConfig, Remote};
+use anyvip_bgp::{Action as BgpAction, PeerConfig, Rejection, Remote};
 use anyvip_core::boundary::Learned;
 use anyvip_core::config::Bfd;
 use anyvip_core::*;
@@ -129,8 +129,61 @@ fn a_router_that_connects_is_known_by_that() {
     world.somebody_connects(ip(OTHER)).unwrap();
     assert_eq!(peer_of(&world).address, "fe80::1%eth0");
     assert!(world.facts.iter().any(|(_, fact)| {
-        matches!(fact, Fact::PeerNotice { peer: None, text } if text.contains("no peer has this address"))
+        matches!(fact, Fact::PeerNotice { peer: None, text }
+            if text.starts_with("connection from fe80::2%eth0 refused: tor1 on eth0 is fe80::1"))
     }));
+}
+
+/// Who calls and is not heard is counted, and `status` says who it was and what helps, for ten minutes.
+#[test]
+fn connections_that_are_turned_away_are_told_with_their_place_and_the_remedy() {
+    let mut config = unnumbered();
+    config.bgp.listen = Some("[::]:179".parse().unwrap());
+    let mut world = started(config);
+    advertise(&mut world, ROUTER);
+    world.until("told", secs(5), |w| w.hears("tor1", VIP));
+    assert_eq!(world.status().turned_away, None);
+    let warnings = |world: &World| -> Vec<String> {
+        let all = world.status().warnings.into_iter();
+        all.filter(|warning| warning.code == "turned-away").map(|warning| warning.text).collect()
+    };
+    assert!(warnings(&world).is_empty());
+
+    world.somebody_connects("10.9.9.9".parse().unwrap()).unwrap();
+    let text = &warnings(&world)[0];
+    assert!(text.contains("connection from 10.9.9.9 refused: no peer has this address"), "{text}");
+    assert!(text.contains("write [bgp.peer.NAME] with address = \"10.9.9.9\""), "{text}");
+
+    world.somebody_is_turned_away(ip(OTHER), Rejection::Unsigned);
+    let text = &warnings(&world)[0];
+    assert!(text.contains("connection from fe80::2%eth0 refused: not known to be signed"), "{text}");
+
+    let (wanted, through) = ("eth0".to_owned(), "eth1".to_owned());
+    world.somebody_is_turned_away("10.0.1.1".parse().unwrap(), Rejection::OtherInterface { wanted, through });
+    let text = &warnings(&world)[0];
+    assert!(
+        text.contains("connection from 10.0.1.1 refused: the peer with this address is on eth0"),
+        "{text}"
+    );
+    assert!(
+        text.contains("came through eth1; has a cable") && text.contains("3 connections turned away so far"),
+        "{text}"
+    );
+    let told =
+        world.facts.iter().filter(|(_, fact)| matches!(fact, Fact::PeerNotice { peer: None, .. })).count();
+    assert_eq!(told, 3);
+
+    // A flood is counted, not told.
+    for _ in 0..1000 {
+        world.somebody_is_turned_away(ip(OTHER), Rejection::Unsigned);
+    }
+    let told =
+        world.facts.iter().filter(|(_, fact)| matches!(fact, Fact::PeerNotice { peer: None, .. })).count();
+    assert!(told <= 5, "{told}");
+    assert_eq!(world.status().turned_away.unwrap().connections, 1003);
+    world.run(secs(601));
+    assert!(warnings(&world).is_empty(), "it is long ago");
+    assert_eq!(world.status().turned_away.unwrap().connections, 1003);
 }
 
 #[test]

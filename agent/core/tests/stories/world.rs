@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyvip_bgp::wire::Family;
 use anyvip_bgp::{
     Action as BgpAction, ConnectionId, Endpoint, Event as BgpEvent, PeerConfig, PeerName, PeerState, Receive,
-    SessionOptions, Speaker, SpeakerConfig, Transport,
+    Rejection, SessionOptions, Speaker, SpeakerConfig, Transport,
 };
 use anyvip_core::boundary::Answers;
 use anyvip_core::config::*;
@@ -517,6 +517,11 @@ impl World {
         let remote = on_link(from, 50_000);
         self.give(Event::Bgp(BgpEvent::Accepted { connection, local, remote }));
         Some(connection)
+    }
+
+    /// The driver hung up on somebody who connected.
+    pub fn somebody_is_turned_away(&mut self, from: IpAddr, why: Rejection) {
+        self.give(Event::Bgp(BgpEvent::TurnedAway { remote: on_link(from, 50_000), why }));
     }
 
     /// Bytes that nobody at the other end wrote in good faith, on a connection of the agent's own.

@@ -287,6 +287,7 @@ mod tests {
             peers: Vec::new(),
             decision_to_wire_us: Histogram::default(),
             upgrade: None,
+            turned_away: None,
         };
         assert_eq!(untold(&status, Some("dns")), BTreeSet::from(["tor1".to_owned()]));
         assert!(untold(&status, Some("web")).is_empty());

@@ -256,21 +256,28 @@ fn paths(peers: &[PeerStatus]) -> Table {
     let mut table = Table::new(&["peer", "state", "for", "packet every", "dead after", "last word"]);
     for (peer, bfd) in peers.iter().filter_map(|peer| Some((peer, peer.bfd.as_ref()?))) {
         let time = |micros: Option<u64>| micros.map_or_else(|| "-".to_owned(), wording::micros);
-        let last = bfd.trouble.as_ref().or(bfd.last_down.as_ref());
+        let told = |(text, ago): (&String, Option<u64>)| match ago {
+            Some(ago) => format!("{} ago: {text}", wording::for_ms(ago)),
+            None => text.clone(),
+        };
+        let last = match (&bfd.trouble, &bfd.last_down) {
+            (Some(trouble), _) => Some(told((trouble, bfd.trouble_for_ms))),
+            (None, Some(down)) => Some(told((down, bfd.last_down_for_ms))),
+            (None, None) => None,
+        };
         table.row([
             (peer.name.clone(), Tone::Plain),
             (bfd.state.clone(), if bfd.state == "Up" { Tone::Good } else { Tone::Bad }),
             (wording::for_ms(bfd.for_ms), Tone::Plain),
             (time(bfd.transmit_us), Tone::Plain),
             (time(bfd.detection_us), Tone::Plain),
-            (last.cloned().unwrap_or_else(|| "-".to_owned()), Tone::Plain),
+            (last.unwrap_or_else(|| "-".to_owned()), Tone::Plain),
         ]);
     }
     table
 }
 
-/// How it ended last, how long ago, how often: a peer that flaps must not look sound while a session happens to stand. A
-/// router that takes the connection and says nothing makes no error; it should not look like none either.
+/// How long ago it ended last, how, and how often: a peer that flaps must not look sound while a session happens to stand.
 fn last_word(peer: &PeerStatus) -> String {
     let lost = match peer.sessions_lost {
         0 => String::new(),
@@ -283,12 +290,9 @@ fn last_word(peer: &PeerStatus) -> String {
     match &peer.last_error {
         Some(_) if peer.state == "Established" && peer.sessions_lost == 0 => "-".to_owned(),
         Some(error) => match peer.last_error_for_ms {
-            Some(ago) => format!("{error} {} ago{lost}", wording::for_ms(ago)),
+            Some(ago) => format!("{} ago: {error}{lost}", wording::for_ms(ago)),
             None => format!("{error}{lost}"),
         },
-        None if peer.state == "OpenSent" && peer.for_ms > 2_000 => {
-            "connected, but the peer has not sent its OPEN".to_owned()
-        }
         None => "-".to_owned(),
     }
 }

@@ -48,6 +48,7 @@ fn status() -> Status {
         peers: Vec::new(),
         decision_to_wire_us: Histogram::default(),
         upgrade: None,
+        turned_away: None,
     }
 }
 

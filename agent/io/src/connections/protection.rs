@@ -1,9 +1,11 @@
 //! What keeps others out of a session: TCP MD5 (RFC 2385), GTSM (RFC 5082) and the interface, by the address of the peer.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 
+use anyvip_bgp::Rejection;
 use socket2::Socket;
 
 use crate::sys::arrival::came_through;
@@ -43,9 +45,27 @@ impl Whose {
         }
     }
 
+    /// Where they are, as far as that is known: `called` says who was last called on each link.
+    pub(super) fn address(&self, called: &BTreeMap<String, IpAddr>) -> Option<IpAddr> {
+        match self {
+            Whose::At(address) => Some(*address),
+            Whose::OnLink { address: Some(address), .. } => Some(IpAddr::V6(*address)),
+            Whose::OnLink { interface, address: None } => called.get(interface).copied(),
+        }
+    }
+
     pub(super) fn names_address(&self) -> bool {
         !matches!(self, Whose::OnLink { address: None, .. })
     }
+}
+
+/// Whose calls the listeners of one program want signed, for the program that takes these listeners over. No keys: nobody can read
+/// them out of a socket, nor need the other program know what they were.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signers {
+    pub addresses: BTreeSet<IpAddr>,
+    /// By interface, who was last called at the other end of the link.
+    pub called: BTreeMap<String, IpAddr>,
 }
 
 /// A key of TCP MD5. Never shown.
@@ -75,27 +95,32 @@ pub(super) fn forget_key(listener: &Socket, peer: IpAddr) -> io::Result<()> {
 }
 
 impl Protection {
-    /// For a socket that is about to connect, or was accepted with the listener's keys.
-    pub(super) fn guard(&self, socket: &Socket, remote: IpAddr, sign: bool) -> io::Result<()> {
+    /// For a socket that is about to connect, or was accepted.
+    pub(super) fn guard(&self, socket: &Socket, remote: IpAddr) -> io::Result<()> {
         if let Some(ttl) = self.minimum_ttl {
             set_minimum_ttl(socket, ttl)?;
         }
         match &self.md5_key {
-            Some(key) if sign => set_md5_key(socket, remote, &key.0),
-            _ => Ok(()),
+            Some(key) => set_md5_key(socket, remote, &key.0),
+            None => Ok(()),
         }
     }
 
     /// Keeps an accepted socket to its interface.
     ///
     /// # Errors
-    /// When it came through another one.
-    pub(super) fn hold_to_interface(&self, socket: &Socket) -> io::Result<()> {
-        let Some(interface) = &self.interface else { return Ok(()) };
-        if came_through(socket)? != nix::net::if_::if_nametoindex(interface.as_str())? {
-            return Err(io::ErrorKind::PermissionDenied.into());
+    /// When it came through another one, or cannot be kept to it.
+    pub(super) fn hold_to_interface(&self, socket: &Socket) -> Result<(), Rejection> {
+        let Some(wanted) = &self.interface else { return Ok(()) };
+        let through = came_through(socket).ok();
+        let holds = || socket.bind_device(Some(wanted.as_bytes())).is_ok();
+        if through.is_some() && through == nix::net::if_::if_nametoindex(wanted.as_str()).ok() && holds() {
+            return Ok(());
         }
-        socket.bind_device(Some(interface.as_bytes()))
+        let name =
+            through.and_then(|through| nix::net::if_::if_indextoname(through).ok()?.into_string().ok());
+        let through = name.unwrap_or_else(|| "an interface that is gone".to_owned());
+        Err(Rejection::OtherInterface { wanted: wanted.clone(), through })
     }
 
     /// Changes the key of a socket that stands; `former` is what it had.
@@ -123,7 +148,7 @@ impl Protection {
             (Some(_), Some(_)) => {
                 ": TCP MD5 and ttl_security are on; a wrong key or a low TTL at the peer look like this"
             }
-            (None, None) => "",
+            (None, None) => ": not there, or filtered, or it wants TCP MD5 (no password_file here)",
         }
     }
 }

@@ -69,14 +69,14 @@ async fn a_listener_that_is_inherited_brings_those_who_called_meanwhile_and_one_
     let bound = inherited.local_addr().unwrap();
     let caller = TcpStream::connect(bound).unwrap();
     let mut server = Connections::new();
-    server.inherit(inherited, [endpoint.address].into_iter());
+    server.inherit(inherited, Signers { addresses: [endpoint.address].into(), ..Signers::default() });
     assert_eq!(server.listen(bound).unwrap(), bound);
     let Event::Accepted { remote, .. } = one(&mut server).await else { panic!() };
     assert_eq!(remote, caller.local_addr().unwrap());
 
     let (inherited, _) = listener();
     let stale = inherited.local_addr().unwrap();
-    server.inherit(inherited, std::iter::empty());
+    server.inherit(inherited, Signers::default());
     server.listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     assert!(TcpStream::connect(stale).is_err(), "nobody would take calls there");
 }
@@ -441,16 +441,55 @@ async fn who_calls_through_another_interface_is_not_heard() {
         server.protect(from("nosuch0")).unwrap();
         client.connect(ID, &endpoint, None, None);
         assert!(matches!(one(&mut client).await, Event::Connected { .. }));
-        let closed = tokio::select! {
-            event = one(&mut client) => event,
-            event = one(&mut server) => event,
-        };
+        let told = one(&mut server).await;
+        let Event::TurnedAway { remote, why } = told else { panic!("{told:?}") };
+        assert_eq!(remote.ip(), address);
+        let (wanted, through) = ("nosuch0".to_owned(), "lo".to_owned());
+        assert_eq!(why, Rejection::OtherInterface { wanted, through });
+        let closed = one(&mut client).await;
         assert!(matches!(closed, Event::Closed { connection: ID, .. }), "{closed:?}");
         server.protect(from("lo")).unwrap();
         client.connect(ID, &endpoint, None, None);
         assert!(matches!(one(&mut client).await, Event::Connected { .. }));
         assert!(matches!(one(&mut server).await, Event::Accepted { .. }));
     }
+}
+
+/// As after an upgrade whose configuration has no key for the peer any more, or no such peer: a key left on the socket would make
+/// the kernel drop all its calls.
+#[tokio::test]
+async fn an_inherited_listener_forgets_the_keys_of_those_who_sign_no_more_and_keeps_the_others() {
+    let mut former = Connections::new();
+    former.protect(guarded(Some(b"s3cret"), None)).unwrap();
+    let bound = former.listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let signers = former.signers();
+    assert_eq!(signers.addresses, [IpAddr::V4(Ipv4Addr::LOCALHOST)].into());
+    // The socket of one program is that of the next one.
+    let hand_over = |from: &Connections| -> TcpListener {
+        from.listeners.values().next().unwrap().get_ref().try_clone().unwrap().into()
+    };
+    let calls = |key: Option<&'static [u8]>| {
+        let mut client = Connections::new();
+        client.protect(guarded(key, None)).unwrap();
+        let endpoint = Endpoint { address: bound.ip(), interface: None, port: bound.port() };
+        client.connect(ID, &endpoint, None, None);
+        client
+    };
+    let mut signing = Connections::new();
+    signing.protect(guarded(Some(b"s3cret"), None)).unwrap();
+    signing.inherit(hand_over(&former), signers.clone());
+    signing.listen(bound).unwrap();
+    let mut client = calls(Some(b"s3cret"));
+    assert!(matches!(one(&mut client).await, Event::Connected { .. }));
+    assert!(matches!(one(&mut signing).await, Event::Accepted { .. }));
+    drop((client, signing));
+
+    let mut open = Connections::new();
+    open.inherit(hand_over(&former), signers);
+    open.listen(bound).unwrap();
+    let mut client = calls(None);
+    assert!(matches!(one(&mut client).await, Event::Connected { .. }));
+    assert!(matches!(one(&mut open).await, Event::Accepted { .. }));
 }
 
 /// RFC 5082.

@@ -82,9 +82,18 @@ impl Notification {
         Notification::open_error(1, &4u16.to_be_bytes())
     }
 
-    /// 2/2: not the AS number we are configured for, or 0 (RFC 7607).
-    pub fn bad_peer_as() -> Notification {
-        Notification::open_error(2, &[])
+    /// 2/2: not the AS number we are configured for, or 0 (RFC 7607). Which one it was is said as BIRD and FRR say it.
+    pub fn bad_peer_as(heard: u32) -> Notification {
+        Notification::open_error(2, &heard.to_be_bytes())
+    }
+
+    /// The AS number that a [`bad_peer_as`](Self::bad_peer_as) is about, where it says so: in 4 octets, or the 2 of the OPEN.
+    pub fn refused_asn(&self) -> Option<u32> {
+        match (self.code, self.subcode, self.data.as_slice()) {
+            (2, 2, [a, b, c, d]) => Some(u32::from_be_bytes([*a, *b, *c, *d])),
+            (2, 2, [a, b]) => Some(u32::from(u16::from_be_bytes([*a, *b]))),
+            _ => None,
+        }
     }
 
     /// 2/3: 0 (RFC 6286), or our own on an internal session.

@@ -168,7 +168,7 @@ impl Open {
 
         // RFC 7607 §2.
         if asn == 0 {
-            return Err(Notification::bad_peer_as());
+            return Err(Notification::bad_peer_as(0));
         }
         if matches!(hold_time, 1 | 2) {
             return Err(Notification::unacceptable_hold_time());
@@ -179,7 +179,7 @@ impl Open {
         }
         let capabilities = decode_parameters(short_length, octets.rest())?;
         if capabilities.contains(&Capability::FourOctetAs(0)) {
-            return Err(Notification::bad_peer_as());
+            return Err(Notification::bad_peer_as(0));
         }
         Ok(Open { asn, hold_time, router_id, capabilities })
     }
@@ -467,13 +467,13 @@ mod tests {
             Open::decode(&bytes).unwrap_err()
         };
         assert_eq!(change(0, &[3]), Notification { code: 2, subcode: 1, data: vec![0, 4] });
-        assert_eq!(change(1, &[0, 0]), error(2));
+        assert_eq!(change(1, &[0, 0]), Notification::bad_peer_as(0));
         assert_eq!(change(3, &[0, 1]), error(6));
         assert_eq!(change(3, &[0, 2]), error(6));
         assert_eq!(change(5, &[0, 0, 0, 0]), error(3));
         assert_eq!(change(9, &[1]), error(0));
         assert_eq!(capabilities(&[2, 1, 0]), Err(error(4)));
-        assert_eq!(capabilities(&[8, 2, 6, 65, 4, 0, 0, 0, 0]), Err(error(2)));
+        assert_eq!(capabilities(&[8, 2, 6, 65, 4, 0, 0, 0, 0]), Err(Notification::bad_peer_as(0)));
         for cut in 0..10 {
             assert_eq!(Open::decode(&body(&[0])[..cut]), Err(error(0)));
         }

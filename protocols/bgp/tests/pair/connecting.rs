@@ -113,7 +113,7 @@ fn backed_off(world: &mut World, notification: Notification, times: usize) -> Ve
 #[test]
 fn after_error_notifications_tries_become_rarer_up_to_half_a_minute() {
     let mut world = World::new(5);
-    let waits = backed_off(&mut world, Notification::bad_peer_as(), 8);
+    let waits = backed_off(&mut world, Notification::bad_peer_as(65009), 8);
     for (wait, most) in waits.iter().zip([1, 2, 4, 8, 16, 30, 30, 30]) {
         let most = most * SECOND;
         assert!((most * 3 / 4..=most).contains(wait), "{waits:?}");
@@ -142,7 +142,7 @@ fn a_peer_of_another_as_than_configured_is_told_so() {
     let mut world = world.start();
     let since = world.now;
     world.run_for(100 * SECOND);
-    assert_eq!(world.notifications(1, since)[0], Notification::bad_peer_as());
+    assert_eq!(world.notifications(1, since)[0], Notification::bad_peer_as(65001));
     assert_eq!(world.last_error(0), "peer said: OPEN Message Error/Bad Peer AS (2/2)");
     // 1, 2, 4, 8, 16, 30 s.
     assert!((5..=9).contains(&connects(&world, 0).len()), "{:?}", connects(&world, 0));

@@ -202,6 +202,7 @@ pub(crate) fn bgp_event(event: &BgpEvent) -> String {
         BgpEvent::Accepted { connection: id, local, remote } => {
             format!("{} from {remote} to {local}", connection(id))
         }
+        BgpEvent::TurnedAway { remote, why } => format!("a connection from {remote} was turned away: {why}"),
         BgpEvent::Received { connection: id, bytes } => {
             format!("{} heard {}", connection(id), messages(bytes))
         }

@@ -345,8 +345,8 @@ impl Router {
             Bgp::Malformed { peer, error } => {
                 turn.actions.push(Action::Notice { text: format!("{peer}: {error}") });
             }
-            Bgp::Rejected { remote, text } => {
-                turn.actions.push(Action::Notice { text: format!("{remote}: {text}") });
+            Bgp::Rejected { remote, why } => {
+                turn.actions.push(Action::Notice { text: format!("{remote}: {why}") });
             }
         }
     }

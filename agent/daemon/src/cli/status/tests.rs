@@ -70,7 +70,9 @@ fn watched(peer: PeerStatus, path: Result<u64, &str>) -> PeerStatus {
         transmit_us: path.ok().map(|detection| detection / 3),
         detection_us: path.ok(),
         last_down: None,
+        last_down_for_ms: None,
         trouble: path.err().map(str::to_owned),
+        trouble_for_ms: path.err().map(|_| 5_000),
     };
     PeerStatus { bfd: Some(bfd), ..peer }
 }
@@ -147,6 +149,7 @@ fn mixed() -> Status {
         ],
         decision_to_wire_us: Histogram::default(),
         upgrade: None,
+        turned_away: None,
     }
 }
 
@@ -192,10 +195,10 @@ fn a_peer_that_flaps_does_not_look_sound_while_its_session_stands() {
     let mut peer = session("tor1", "10.0.1.1", "Established", &[], Some("10.0.1.1:179 reset the connection"));
     assert_eq!(last_word(&peer), "-", "what was before the first session is history");
     peer.sessions_lost = 1;
-    assert_eq!(last_word(&peer), "10.0.1.1:179 reset the connection 5s ago; 1 session lost");
+    assert_eq!(last_word(&peer), "5s ago: 10.0.1.1:179 reset the connection; 1 session lost");
     peer.sessions_lost = 12;
     peer.state = "Connect".to_owned();
-    assert_eq!(last_word(&peer), "10.0.1.1:179 reset the connection 5s ago; 12 sessions lost");
+    assert_eq!(last_word(&peer), "5s ago: 10.0.1.1:179 reset the connection; 12 sessions lost");
 }
 
 #[test]
