@@ -20,6 +20,9 @@ fn config(manner: &Manner) -> String {
     if manner.extended_messages {
         lines += "  enable extended messages on;\n";
     }
+    if manner.multihop {
+        lines += "  multihop 2;\n";
+    }
     if manner.ttl_security {
         lines += "  ttl security on;\n";
     }

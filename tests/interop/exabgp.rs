@@ -26,6 +26,8 @@ impl Router for Exabgp {
             | Feature::Prepend
             | Feature::LocalPref
             | Feature::CoveringPrefix
+            | Feature::NextHop
+            | Feature::Families
             | Feature::LocalAsn
             | Feature::RoleRequired
             | Feature::WrongAsn => None,

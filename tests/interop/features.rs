@@ -56,6 +56,8 @@ features! {
         Source "a source address of choice (`source_address`)" => protection::the_session_comes_from_the_address_that_is_named;
         Interface "an interface of choice (`interface`), whatever the routes say" => sessions::the_session_leaves_by_the_interface_that_is_named;
         InterfaceCalled "a router that calls through another interface than that is not heard" => sessions::a_router_that_calls_through_another_interface_is_not_heard;
+        Families "families of choice (`families`)" => policy::only_the_families_that_are_named_are_offered;
+        Multihop "a router behind another router (`ttl`)" => sessions::a_router_behind_another_one_is_reached;
         LongMessages "messages longer than 4096 octets, both ways (RFC 8654, `extended_messages`)" => sessions::long_messages_go_both_ways;
         LocalAsn "another AS number towards one router (`local_asn`)" => policy::one_router_can_know_us_by_another_as_number;
         WrongAsn "a wrong AS number is named" => policy::a_wrong_as_number_is_named;
@@ -92,6 +94,7 @@ features! {
         Med "MED per state; a change replaces the route" => policy::med_is_that_of_the_state;
         Prepend "prepending per state; a change replaces the route" => policy::prepending_is_that_of_the_state;
         LocalPref "LOCAL_PREF, internal session" => policy::local_pref_is_told_to_an_internal_router;
+        NextHop "next hop of choice (`next_hop`)" => policy::the_next_hop_is_the_one_that_is_named;
         GracefulShutdown "GRACEFUL_SHUTDOWN while draining, honoured (RFC 8326)" => policy::graceful_shutdown_is_honoured_while_draining;
         Weights "link bandwidth becomes kernel weights, 25 to 75" => policy::weights_become_those_of_the_kernel;
     }

@@ -21,6 +21,9 @@ fn config(manner: &Manner) -> String {
     if manner.ttl_security {
         line("neighbor HOSTS ttl-security hops 1".to_owned());
     }
+    if manner.multihop {
+        line("neighbor HOSTS ebgp-multihop 2".to_owned());
+    }
     if let Some(role) = manner.role {
         line(format!("neighbor HOSTS local-role {role}"));
     }

@@ -44,6 +44,10 @@ fn config(manner: &Manner) -> String {
         true => format!("[{owner}.ttl-security.config]\nenabled = true\nttl-min = 255\n"),
         false => String::new(),
     };
+    let far = |owner: &str| match manner.multihop {
+        true => format!("[{owner}.ebgp-multihop.config]\nenabled = true\nmultihop-ttl = 2\n"),
+        false => String::new(),
+    };
     let all_paths = manner.tells == Tells::AllPaths;
     if manner.calls || manner.key.is_some() || manner.ttl_security || all_paths {
         for n in 1..=3 {
@@ -71,6 +75,7 @@ fn config(manner: &Manner) -> String {
         text += &format!("[[peer-groups]]\n[peer-groups.config]\npeer-group-name = \"{name}\"\n");
         text += &timers("peer-groups");
         text += &keeping("peer-groups");
+        text += &far("peer-groups");
         text += &families("peer-groups");
         text += &format!(
             "[[dynamic-neighbors]]\n[dynamic-neighbors.config]\nprefix = \"{range}\"\npeer-group = \"{name}\"\n"

@@ -18,6 +18,9 @@ fn config(manner: &Manner) -> String {
     if let Some(key) = manner.key {
         line(format!("tcp md5sig password \"{key}\""));
     }
+    if manner.multihop {
+        line("multihop 2".to_owned());
+    }
     if manner.ttl_security {
         line("ttl-security yes".to_owned());
     }

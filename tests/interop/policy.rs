@@ -1,7 +1,8 @@
 //! What routers make of the attributes, communities and words that we send, and we of theirs.
 
 use anyvip_tests::{
-    Agent, Fabric, LONG, Process, Service, VIP4, advertised, agent_config_with, binaries, vip, wait_until,
+    Agent, Fabric, LONG, Process, Service, VIP4, VIP6, advertised, agent_config_with, binaries, vip,
+    wait_until,
 };
 
 use crate::router::{Manner, Router, Told};
@@ -321,4 +322,25 @@ pub(crate) fn one_router_can_know_us_by_another_as_number<R: Router>() {
     );
     pair.wait_table(&["10.1.1.2"]);
     pair.wait_shown(&[Told::Path(&[64999])]);
+}
+
+/// Not the address that the session comes from.
+pub(crate) fn the_next_hop_is_the_one_that_is_named<R: Router>() {
+    let pair =
+        Pair::<R>::new(&Manner::default(), &config("[service.web.announce]\nnext_hop = \"10.1.1.9\"\n"));
+    pair.wait_table(&["10.1.1.9"]);
+}
+
+/// The router would take both.
+pub(crate) fn only_the_families_that_are_named_are_offered<R: Router>() {
+    let both = anyvip_tests::agent_config(1);
+    let pair = Pair::<R>::new(
+        &Manner::default(),
+        &both.replace("asn = 65000\n", "asn = 65000\nfamilies = [\"ipv4\"]\n"),
+    );
+    pair.wait_table(&["10.1.1.2"]);
+    let status = pair.agent.status();
+    assert_eq!(status["peers"][0]["families"], serde_json::json!(["ipv4"]), "{status}");
+    assert_eq!(vip(&status, VIP6)["peers"][0]["reason"], "FamilyNotNegotiated", "{status}");
+    assert_eq!(pair.router.next_hops(&pair.fabric, VIP6), Vec::<String>::new());
 }

@@ -74,6 +74,8 @@ pub(crate) struct Manner {
     pub(crate) links: usize,
     /// It takes IPv4 routes with an IPv6 next hop (RFC 8950).
     pub(crate) extended_next_hop: bool,
+    /// Hosts are behind another router.
+    pub(crate) multihop: bool,
     /// TCP MD5.
     pub(crate) key: Option<&'static str>,
     /// GTSM.
@@ -128,6 +130,7 @@ impl Default for Manner {
             calls: false,
             links: 0,
             extended_next_hop: false,
+            multihop: false,
             key: None,
             ttl_security: false,
             role: None,

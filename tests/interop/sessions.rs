@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyvip_tests::{Fabric, LONG, Process, VIP4, agent_config_with, binaries, peer_state, wait_until};
 
-use crate::router::{Manner, Router, Tells};
+use crate::router::{Manner, Router, Tells, Told};
 
 /// The host has two links to the router, and its routes prefer the first.
 fn two_links() -> Fabric {
@@ -69,6 +69,30 @@ pub(crate) fn a_router_that_calls_through_another_interface_is_not_heard<R: Rout
     agent.run("reload", &[]);
     router.forgive();
     agent.wait_advertised(VIP4, "tor");
+}
+
+/// With the TTL of 1 that external sessions have, packets end at the router between.
+pub(crate) fn a_router_behind_another_one_is_reached<R: Router>() {
+    let fabric = Fabric::new(binaries!(), 1);
+    let router = R::start(&fabric.lab, &fabric.client, &Manner { multihop: true, ..Manner::default() });
+    let _service = fabric.service(1);
+    let config = |line: &str| {
+        agent_config_with(1, &format!("\"{VIP4}\""), "")
+            .replace("address = \"10.1.1.1\"", "address = \"10.9.0.2\"")
+            .replace("asn = 65000\n", &format!("asn = 65000\n{line}\n"))
+    };
+    let agent = fabric.agent_with(1, &config(""));
+    agent.wait_status("nobody within one hop", |status| status["peers"][0]["last_error"].is_string());
+    assert_ne!(peer_state(&agent.status(), "tor").0, "Established");
+    agent.files.write_config(&config("ttl = 2"));
+    agent.run("reload", &[]);
+    router.forgive();
+    agent.wait_advertised(VIP4, "tor");
+    let path = R::words(&Told::Path(&[65001]));
+    wait_until(LONG, || {
+        let shown = router.shown(VIP4);
+        if shown.contains(&path) { Ok(()) } else { Err(shown) }
+    });
 }
 
 /// What this address sends from its port of BGP or to another's, as it was on the wire.

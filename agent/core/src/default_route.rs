@@ -146,7 +146,7 @@ impl DefaultRoutes {
         for (family, route) in &self.families {
             if let Some(metric) = route.shadowed_by.filter(|_| !route.installed.is_empty()) {
                 let text = format!(
-                    "a {family} default route of somebody else with metric {metric} is preferred to the one heard from routers \
+                    "the {family} default route of somebody else with metric {metric} is preferred to the one heard from routers \
                      (metric {DEFAULT_METRIC}): give it a greater metric, or it is used also when its router is dead"
                 );
                 all.push(("default-shadowed", text));

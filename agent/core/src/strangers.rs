@@ -2,10 +2,10 @@
 //!
 //! Whoever reaches our port can make as many as he likes, so events of them are rationed (`notices`), and what is kept of them is one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyvip_bgp::{Rejection, Remote};
+use anyvip_bgp::Rejection;
 use anyvip_machine::Time;
 use serde::{Deserialize, Serialize};
 
@@ -95,22 +95,21 @@ impl Agent {
     fn words_of_stranger(&self, remote: SocketAddr) -> String {
         let address = remote.ip().to_canonical();
         let link = self.link_of(remote);
-        for name in self.config.bgp.peers.keys() {
-            let Some(at) = self.remote_of(name) else { continue };
-            match (link, at.address(), at.interface()) {
-                (Some(link), Some(own), Some(interface)) if own == address && interface != link => {
-                    return format!(
-                        "{name} has this address, but on {interface}; has a cable or VLAN been exchanged, or is `interface` of {name} wrong?"
-                    );
-                }
-                (Some(link), Some(own), Some(interface)) if own != address && interface == link => {
-                    let or = match at {
-                        Remote::OnLink { .. } => "a link between two machines has one router",
-                        Remote::At(_) => "is its address right?",
-                    };
-                    return format!("{name} on {link} is {own}: {or}");
-                }
-                _ => {}
+        if let Some(link) = link {
+            let on_links = || {
+                let peers = self.config.bgp.peers.keys();
+                peers.filter_map(|name| Some((name, self.remote_of(name)?))).filter_map(|(name, at)| {
+                    let own = at.address().filter(|own| is_link_local(*own))?;
+                    Some((name, own, at.interface()?.to_owned()))
+                })
+            };
+            if let Some((name, _, elsewhere)) = on_links().find(|(_, own, _)| *own == address) {
+                return format!(
+                    "{name} has this address, but on {elsewhere}; has a cable or VLAN been exchanged, or is `interface` of {name} wrong?"
+                );
+            }
+            if let Some((name, own, _)) = on_links().find(|(_, _, at)| at == link) {
+                return format!("{name} on {link} is {own}, and a link between two machines has one router");
             }
         }
         format!(
@@ -119,4 +118,8 @@ impl Agent {
             link.map(|link| format!(" and interface = {link:?}")).unwrap_or_default()
         )
     }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }

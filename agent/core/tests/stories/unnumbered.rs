@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use anyvip_bgp::wire::{Family, NextHop};
-use anyvip_bgp::{Action as BgpAction, PeerConfig, Rejection, Remote};
+use anyvip_bgp::{Action as BgpAction, Endpoint, PeerConfig, Rejection, Remote};
 use anyvip_core::boundary::Learned;
 use anyvip_core::config::Bfd;
 use anyvip_core::*;
@@ -130,7 +130,7 @@ fn a_router_that_connects_is_known_by_that() {
     assert_eq!(peer_of(&world).address, "fe80::1%eth0");
     assert!(world.facts.iter().any(|(_, fact)| {
         matches!(fact, Fact::PeerNotice { peer: None, text }
-            if text.starts_with("connection from fe80::2%eth0 refused: tor1 on eth0 is fe80::1"))
+            if text.starts_with("connection from fe80::2%eth0 refused: tor1 on eth0 is fe80::1, and"))
     }));
 }
 
@@ -184,6 +184,28 @@ fn connections_that_are_turned_away_are_told_with_their_place_and_the_remedy() {
     world.run(secs(601));
     assert!(warnings(&world).is_empty(), "it is long ago");
     assert_eq!(world.status().turned_away.unwrap().connections, 1003);
+}
+
+/// A cable in the wrong port: the text names the peer and where it should be.
+#[test]
+fn a_peer_that_calls_by_another_link_than_its_own_is_named() {
+    let mut config = unnumbered();
+    config.bgp.listen = Some("[::]:179".parse().unwrap());
+    let endpoint = Endpoint { address: ip("fe80::9"), interface: Some("eth1".into()), port: 179 };
+    config.bgp.peers.insert("tor2".into(), PeerConfig { remote: endpoint.into(), ..peer(ROUTER, &BOTH) });
+    let mut view = view();
+    view.links.insert(ETH1, link("eth1"));
+    let mut world = World::new(config, view);
+    world.add_router("tor1".into(), ip(ROUTER), &BOTH);
+    world.start();
+    advertise(&mut world, ROUTER);
+    world.until("told", secs(5), |w| w.hears("tor1", VIP));
+    world.somebody_connects(ip("fe80::9")).unwrap();
+    let last = world.status().turned_away.unwrap().last;
+    assert!(
+        last.contains("connection from fe80::9%eth0 refused: tor2 has this address, but on eth1"),
+        "{last}"
+    );
 }
 
 #[test]
@@ -301,7 +323,7 @@ fn an_interface_made_anew_is_another_link() {
 #[test]
 fn a_configured_link_local_address_needs_no_advertisement() {
     let mut config = unnumbered();
-    let endpoint = anyvip_bgp::Endpoint { address: ip(ROUTER), interface: Some("eth0".into()), port: 179 };
+    let endpoint = Endpoint { address: ip(ROUTER), interface: Some("eth0".into()), port: 179 };
     config.bgp.peers.get_mut(&"tor1".into()).unwrap().remote = endpoint.into();
     let mut world = started(config);
     world.until("told", secs(10), |w| w.hears("tor1", VIP));

@@ -305,6 +305,23 @@ fn a_port_that_another_daemon_has_is_told_and_taken_when_it_is_free() {
     });
 }
 
+/// A routing daemon of this host may take over from us.
+#[test]
+fn the_port_is_free_when_the_last_session_has_said_goodbye() {
+    with_two_hosts(|_, [mut one, mut two]| async move {
+        one.want("peer", config("10.0.0.2", Hops::Single));
+        two.want("peer", config("10.0.0.1", Hops::Single));
+        one.goes("peer", State::Up).await;
+        one.wanted.clear();
+        one.renew(None);
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while let Err(error) = one.namespace.run(|| UdpSocket::bind("0.0.0.0:3784")).unwrap() {
+            assert!(std::time::Instant::now() < deadline, "{error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
+
 /// Reports that nobody takes do not pile up, and the failure is among those that stay.
 #[tokio::test(flavor = "current_thread")]
 async fn the_first_failure_and_the_last_state_are_kept_when_nobody_listens() {

@@ -175,11 +175,15 @@ impl Loop {
 
     fn handle(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
+        let mut closed = false;
         while let Some(event) = events.pop_front() {
             for action in self.table.handle(self.clock.now(), event) {
                 match action {
                     Action::Open { session, path } => self.senders.open(session, path),
-                    Action::Close { session } => self.senders.close(session),
+                    Action::Close { session } => {
+                        self.senders.close(session);
+                        closed = true;
+                    }
                     Action::Send { session, bytes } => {
                         if let Err(failure) = self.senders.send(session, &bytes) {
                             events.push_back(Event::SendFailed { session, failure });
@@ -188,6 +192,10 @@ impl Loop {
                     Action::Fact(fact) => self.reports.tell(Heard::Fact(fact)),
                 }
             }
+        }
+        if closed {
+            // A port that no session needs any more may be another daemon's.
+            self.listen(self.senders.paths().map(Port::of).collect());
         }
     }
 }
