@@ -339,8 +339,9 @@ pub(crate) fn only_the_families_that_are_named_are_offered<R: Router>() {
         &both.replace("asn = 65000\n", "asn = 65000\nfamilies = [\"ipv4\"]\n"),
     );
     pair.wait_table(&["10.1.1.2"]);
-    let status = pair.agent.status();
+    let status = pair.agent.wait_status("the other family, and why it is not told", |status| {
+        vip(status, VIP6)["peers"][0]["reason"] == "FamilyNotNegotiated"
+    });
     assert_eq!(status["peers"][0]["families"], serde_json::json!(["ipv4"]), "{status}");
-    assert_eq!(vip(&status, VIP6)["peers"][0]["reason"], "FamilyNotNegotiated", "{status}");
     assert_eq!(pair.router.next_hops(&pair.fabric, VIP6), Vec::<String>::new());
 }

@@ -52,6 +52,12 @@ struct Session {
     trouble: Option<Trouble>,
 }
 
+impl Session {
+    fn new(now: Time) -> Session {
+        Session { state: State::Down, since: now, negotiated: None, last_down: None, trouble: None }
+    }
+}
+
 /// What is wrong with the session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Trouble {
@@ -185,6 +191,9 @@ impl Agent {
         let sessions = self.bfd_sessions();
         if self.bfd.wanted != sessions {
             self.bfd.sessions.retain(|name, _| sessions.contains_key(name));
+            for name in sessions.keys() {
+                self.bfd.sessions.entry(name.clone()).or_insert_with(|| Session::new(now));
+            }
             self.bfd.wanted = sessions;
             self.send_bfd(now, out);
         }
@@ -228,13 +237,7 @@ impl Agent {
             None => Vec::new(),
         };
         if let Some(session) = session {
-            let known = self.bfd.sessions.entry(session.clone()).or_insert(Session {
-                state: State::Down,
-                since: now,
-                negotiated: None,
-                last_down: None,
-                trouble: None,
-            });
+            let known = self.bfd.sessions.entry(session.clone()).or_insert_with(|| Session::new(now));
             match &fact {
                 BfdFact::StateChanged(change) => {
                     (known.state, known.since) = (change.to, now);

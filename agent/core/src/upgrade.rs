@@ -238,7 +238,7 @@ impl Agent {
             return refuse(request, "this process is still taking over from the former one".to_owned(), out);
         }
         let plan = self.upgrade_plan(now);
-        let lost: Vec<String> = plan.lost().map(|line| format!("{} {}", line.subject, line.text)).collect();
+        let lost: Vec<String> = plan.lost().map(|line| format!("{}: {}", line.subject, line.text)).collect();
         if !lost.is_empty() && !force {
             let text = format!(
                 "routes would be lost for a while, so nothing was done: {}; `anyvip upgrade --force` accepts that",

@@ -10,7 +10,7 @@ use crate::wire::State;
 )]
 pub enum Discard {
     /// RFC 5881 §5: single hop packets arrive with 255, or came over a router.
-    #[error("{} instead of TTL 255: it did not come from this link", ttl_words(*ttl))]
+    #[error("{} instead of 255: it did not come from this link", ttl_words(*ttl))]
     NotFromThisLink { ttl: Option<u8> },
     /// RFC 5880 §6.8.6.
     #[error("BFD version {version} instead of 1")]

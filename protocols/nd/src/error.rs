@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
 pub enum Discard {
     /// It came over a router, or somebody pretends.
-    #[error("hop limit {hop_limit:?} instead of 255: it did not come from this link")]
+    #[error("{} instead of 255: it did not come from this link", words_of(*hop_limit))]
     NotFromThisLink { hop_limit: Option<u8> },
     /// Neither a solicitation nor an advertisement.
     #[error("ICMPv6 type {kind} is neither a router solicitation nor an advertisement")]
@@ -26,4 +26,8 @@ pub enum Discard {
     /// RFC 4861 §6.1.1: who has no address yet cannot say what it is on the link.
     #[error("a solicitation from no address that tells a link-layer address")]
     SourceOption,
+}
+
+fn words_of(hop_limit: Option<u8>) -> String {
+    hop_limit.map_or_else(|| "an unknown hop limit".to_owned(), |limit| format!("hop limit {limit}"))
 }

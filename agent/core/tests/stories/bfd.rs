@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyvip_bfd::{Cause, Diagnostic, Fact as BfdFact, SessionConfig, State, StateChanged, Wish};
+use anyvip_bfd::{Cause, Diagnostic, Discard, Fact as BfdFact, SessionConfig, State, StateChanged, Wish};
 use anyvip_core::boundary::ProbeResult;
 use anyvip_core::config::{Bfd, StaticPeer};
 use anyvip_core::*;
@@ -134,4 +134,37 @@ fn a_static_peer_follows_health_and_drain_and_is_held_down_never_switched_off() 
     world.give(Event::Terminate);
     assert_eq!(wanted(&world).wish, held, "a planned stop takes the route away first");
     world.until("gone", secs(20), |w| w.exit == Some(0));
+}
+
+/// Anybody on the link may send nonsense: it is trouble while the session is down, and news for a minute while it is Up.
+#[test]
+fn a_refused_packet_is_shown_with_its_age_and_not_for_ever_while_the_session_stands() {
+    let mut config = config();
+    let mut world = World::new(config.clone(), kernel_view());
+    world.start();
+    world.run(secs(100));
+    config.bgp.bfd.insert("tor1".into(), GUARD);
+    world.reload(config);
+    world.run(secs(1));
+    let bfd = |world: &World| world.status().peers[0].bfd.clone().unwrap();
+    assert!(bfd(&world).for_ms < 5_000, "it is down since it is wanted: {:?}", bfd(&world));
+    let refused = || {
+        let reason = Discard::NotFromThisLink { ttl: Some(254) };
+        Event::Bfd(BfdFact::Discarded { session: Some("10.0.1.1".into()), remote: ip("10.0.1.1"), reason })
+    };
+    world.give(refused());
+    world.run(secs(300));
+    let text = "a packet was refused: TTL 254 instead of 255: it did not come from this link";
+    assert_eq!(bfd(&world).trouble.as_deref(), Some(text));
+    assert!((300_000..302_000).contains(&bfd(&world).trouble_for_ms.unwrap()));
+    changed(&mut world, State::Init, State::Up, Cause::Handshake);
+    assert_eq!(bfd(&world).trouble, None);
+    world.give(refused());
+    world.run(secs(30));
+    assert_eq!(bfd(&world).trouble.as_deref(), Some(text));
+    world.run(secs(60));
+    assert_eq!(bfd(&world).trouble, None, "none has come for a minute");
+    changed(&mut world, State::Up, State::Down, Cause::DetectionTimeExpired);
+    world.run(secs(10));
+    assert!((10_000..12_000).contains(&bfd(&world).last_down_for_ms.unwrap()));
 }

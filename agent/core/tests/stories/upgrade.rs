@@ -154,10 +154,10 @@ fn health_that_was_heard_of_more_than_30_s_ago_is_not_believed() {
 fn a_router_that_would_drop_routes_is_named_and_nothing_happens_unless_by_force() {
     let mut world = running(config());
     let plan = world.agent.upgrade_plan(world.now);
-    let lost: Vec<_> = plan.lost().map(|line| format!("{} {}", line.subject, line.text)).collect();
+    let lost: Vec<_> = plan.lost().map(|line| format!("{}: {}", line.subject, line.text)).collect();
     assert_eq!(
         lost,
-        ["peer tor1 drops 1 route until the new session stands: graceful_restart is off for it"]
+        ["peer tor1: drops 1 route until the new session stands: graceful_restart is off for it"]
     );
     let refused = upgrade(&mut world, false);
     assert!(!refused.done && refused.text.contains(&lost[0]), "{}", refused.text);

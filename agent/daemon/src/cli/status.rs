@@ -263,6 +263,7 @@ fn paths(peers: &[PeerStatus]) -> Table {
         let last = match (&bfd.trouble, &bfd.last_down) {
             (Some(trouble), _) => Some(told((trouble, bfd.trouble_for_ms))),
             (None, Some(down)) => Some(told((down, bfd.last_down_for_ms))),
+            (None, None) if bfd.state != "Up" => Some("not Up so far".to_owned()),
             (None, None) => None,
         };
         table.row([
