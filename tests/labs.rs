@@ -728,6 +728,7 @@ topology:
         .args(["--scenario", scenario.to_str().unwrap()]));
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("bad.clab.yml:10:5: error: node h1: its configuration, "), "{said}");
     for line in [
         "bad.clab.yml:15:13: error: node h3: kind `srl` is not supported",
         "bad.clab.yml:13:73: error: node h2: 10.0.1.11 is already the address of h1:eth1",

@@ -141,6 +141,32 @@ pub(crate) fn check_outputs(paths: &[&Option<PathBuf>]) -> Result<(), String> {
     Ok(())
 }
 
+/// Configurations that nodes begin with must be there.
+fn missing_files(lab: &Lab, lab_file: &Path) -> Vec<Diagnostic> {
+    let mut missing = Vec::new();
+    for (name, node) in &lab.nodes {
+        let config = match &node.role {
+            Role::Agent(agent) => Some(&agent.config),
+            role => role.daemon().map(|daemon| &daemon.config),
+        };
+        let Some(path) = config.and_then(|config| node.outside(config)) else { continue };
+        let path = lab_file.with_file_name(path);
+        if !path.is_file() {
+            let text = format!("node {name}: its configuration, {}, is not there", path.display());
+            let (file, severity) = (lab_file.display().to_string(), Severity::Error);
+            missing.push(Diagnostic { file, place: node.place, severity, text });
+        }
+    }
+    missing.sort_by_key(|one| one.place);
+    missing
+}
+
+/// The same for a lab without a scenario.
+pub(crate) fn check_files(lab: &Lab, lab_file: &Path) -> Result<(), String> {
+    let missing = missing_files(lab, lab_file);
+    accept(missing.is_empty().then_some(()), &missing)
+}
+
 /// Foreign daemons of a lab must be here.
 pub(crate) fn check_daemons(lab: &Lab, file: &Path) -> Result<(), String> {
     let mut missing = Vec::new();
@@ -290,6 +316,7 @@ pub(crate) fn read_both(arguments: &cli::Run) -> Result<(Lab, Scenario), String>
     let (draft, mut diagnostics) = Lab::draft(&arguments.lab.to_string_lossy(), &read(&arguments.lab)?);
     let wrong = |list: &[Diagnostic]| list.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
     let Some(lab) = draft else { return accept(None, &diagnostics) };
+    diagnostics.extend(missing_files(&lab, &arguments.lab));
     let path = scenario_file(arguments, &lab);
     // Without a name there is no telling where its scenario is.
     let scenario = match lab.name.is_empty() && arguments.scenario.is_none() {

@@ -20,7 +20,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use crate::bench::Bench;
 use crate::control::Message;
 use crate::folder::{self, Folder};
-use crate::run::{Signals, absolute, block_on, check_daemons, find_agent, interrupted, read_lab};
+use crate::run::{
+    Signals, absolute, block_on, check_daemons, check_files, find_agent, interrupted, read_lab,
+};
 use crate::{cli, process, rootless};
 
 /// What the holder writes down.
@@ -63,6 +65,7 @@ fn report(result: Result<ExitCode, String>) -> ExitCode {
 
 fn start_holder(arguments: &cli::Up) -> Result<ExitCode, String> {
     let lab = read_lab(&arguments.lab)?;
+    check_files(&lab, &arguments.lab)?;
     check_daemons(&lab, &arguments.lab)?;
     let agent = find_agent(arguments.agent.as_deref())?;
     let mut command = std::process::Command::new(process::own_program()?);
@@ -93,8 +96,11 @@ fn start_holder(arguments: &cli::Up) -> Result<ExitCode, String> {
             Some(UP) => {
                 let first = lab.nodes.keys().next().cloned().unwrap_or_default();
                 let name = &lab.name;
+                let log = folder::base(rootless::user()).join(name).join(LOG);
                 println!(
-                    "{name} is up. Look inside: anyvip-sim exec {first} -- ip route. End it: anyvip-sim down {name}"
+                    "{name} is up. Look inside: anyvip-sim exec {first} -- ip route. End it: anyvip-sim down {name}\n\
+                     What ends by itself is told in {}",
+                    log.display()
                 );
                 Ok(ExitCode::SUCCESS)
             }

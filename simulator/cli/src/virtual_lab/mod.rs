@@ -141,6 +141,24 @@ mod tests {
     }
 
     #[test]
+    fn every_configuration_that_is_refused_is_told_in_words_with_its_place() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topology/quickstart.clab.yml");
+        let lab = read_lab(&file).unwrap();
+        let mut configs = configs(&lab, &file).unwrap();
+        for host in ["h1", "h3"] {
+            let config = configs.get_mut(host).unwrap();
+            *config = config.replacen("asn = 650", "asn = x650", 1);
+        }
+        let Err(error) = World::from_lab(&lab, &configs, 1, Options::default()) else {
+            panic!("it is built")
+        };
+        let lines: Vec<&str> = error.text.lines().filter(|line| line.contains("is refused")).collect();
+        let of = |host: &str| format!("the configuration of {host} is refused: config.toml:");
+        assert!(lines[0].starts_with(&of("h1")) && lines[1].starts_with(&of("h3")), "{}", error.text);
+        assert!(error.text.contains("must be quoted") && !error.text.contains('{'), "{}", error.text);
+    }
+
+    #[test]
     fn a_step_that_only_real_kernels_can_do_is_refused_by_name_and_place() {
         let topology = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topology");
         let lab = read_lab(&topology.join("lan-arp.clab.yml")).unwrap();

@@ -169,13 +169,20 @@ impl World {
         }
         world.start();
         world.answer_bfd();
-        let refused = world.hosts().find_map(|(_, host)| match &host.ended {
-            Some((_, Ended::Refused(text))) => Some((host.name.clone(), text.clone())),
-            _ => None,
-        });
-        if let Some((name, text)) = refused {
-            let line = lab.nodes.get(&name).map_or(0, |node| node.place.line);
-            return Err(LabError { line, text: format!("the configuration of {name} is refused: {text}") });
+        let refused: Vec<(&str, &str)> = world
+            .hosts()
+            .filter_map(|(_, host)| match &host.ended {
+                Some((_, Ended::Refused(text))) => Some((host.name.as_str(), text.as_str())),
+                _ => None,
+            })
+            .collect();
+        if let Some((first, _)) = refused.first() {
+            let line = lab.nodes.get(*first).map_or(0, |node| node.place.line);
+            let texts: Vec<String> = refused
+                .iter()
+                .map(|(name, text)| format!("the configuration of {name} is refused: {text}"))
+                .collect();
+            return Err(LabError { line, text: texts.join("\n") });
         }
         Ok(world)
     }

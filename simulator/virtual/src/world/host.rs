@@ -263,7 +263,7 @@ impl Host {
         match config::load(&[source], &self.kernel.facts(router_id)) {
             Ok(loaded) => Ok(loaded.config),
             Err(found) => {
-                let lines: Vec<String> = found.iter().map(|found| format!("{found:?}")).collect();
+                let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
                 Err(lines.join("\n"))
             }
         }
