@@ -227,11 +227,25 @@ impl Network {
             let (link, end) = self.port(opposite)?.link?;
             return Some((opposite, vec![Leg { link, from: end }]));
         }
+        if let Some(found) = self.over_one_bridge(from, opposite) {
+            return Some(found);
+        }
         let found = self.neighbours(to);
         let (port, legs) =
             found.into_iter().find(|(port, _)| self.port(*port).is_some_and(|p| p.node == from))?;
         let back = legs.into_iter().rev().map(|leg| Leg { link: leg.link, from: 1 - leg.from });
         Some((port, back.collect()))
+    }
+
+    /// The common case of a bridge, without a walk over all its ports; `last` is the port of the bridge that leads to the other node.
+    fn over_one_bridge(&self, from: NodeId, last: PortId) -> Option<(PortId, Vec<Leg>)> {
+        let bridge = self.port(last)?.node;
+        let leads_there = |id: &PortId| {
+            self.opposite(*id).and_then(|far| self.port(far)).is_some_and(|far| far.node == bridge)
+        };
+        let own = self.ports_of(from).iter().copied().find(leads_there)?;
+        let leg = |id: PortId| self.port(id)?.link.map(|(link, from)| Leg { link, from });
+        self.bridges.contains(&bridge).then_some((own, vec![leg(own)?, leg(last)?]))
     }
 
     /// Whether what crosses these cables in this direction (0: as written, 1: back) arrives at all.
