@@ -434,7 +434,7 @@ impl Agent {
         }
         let known: BTreeSet<ServiceName> = self.config.services.keys().cloned().collect();
         let (ordered, drained, reason) = match command {
-            Command::Reload { config } => return self.reload(now, request, config, out),
+            Command::Reload { config, keys } => return self.reload(now, request, (config, &keys), out),
             _ if self.unreadable.is_some() => {
                 let text =
                     "the state on disk cannot be read and is left as it is: move it away and start anew";

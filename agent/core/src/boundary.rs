@@ -235,8 +235,13 @@ pub enum Command {
     Undrain { service: Option<ServiceName> },
     /// Make room for this version of the program, which the driver has found to be good; `force`: although routes are lost.
     Upgrade { to: String, force: bool },
-    /// Apply this configuration; `Err` carries what `validate` prints: the running one stays.
-    Reload { config: Result<Box<Config>, String> },
+    /// Apply this configuration; `Err` carries what `validate` prints: the running one stays. `keys` names the keys whose files say
+    /// something else than before, which is no part of a configuration.
+    Reload {
+        config: Result<Box<Config>, String>,
+        #[serde(default)]
+        keys: Vec<String>,
+    },
 }
 
 /// Answer to a command, sent after the state is on disk.

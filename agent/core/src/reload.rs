@@ -15,7 +15,7 @@ impl Agent {
         &mut self,
         now: Time,
         request: RequestId,
-        config: Result<Box<Config>, String>,
+        (config, keys): (Result<Box<Config>, String>, &[String]),
         out: &mut Vec<Action>,
     ) {
         let config = match config {
@@ -26,7 +26,7 @@ impl Agent {
                 return refuse(request, format!("the running configuration stays:\n{text}"), out);
             }
         };
-        let text = summary(&self.config, &config);
+        let text = summary(&self.config, &config, keys);
         let heirs = self.heirs(&config.services);
         let former_addresses = self.peer_addresses();
         let former_speaker = self.speaker_config();
@@ -86,7 +86,7 @@ impl Agent {
 }
 
 /// For people: what came, went and changed.
-fn summary(was: &Config, is: &Config) -> String {
+fn summary(was: &Config, is: &Config, keys: &[String]) -> String {
     let mut parts = Vec::new();
     let services = compare(&was.services, &is.services);
     let peers = compare(&was.bgp.peers, &is.bgp.peers);
@@ -112,6 +112,9 @@ fn summary(was: &Config, is: &Config) -> String {
     }
     if (was.bgp.asn, was.router_id) != (is.bgp.asn, is.router_id) {
         parts.push("AS number or router id changed: all sessions start anew".to_owned());
+    }
+    if !keys.is_empty() {
+        parts.push(format!("key changed: {}", keys.join(", ")));
     }
     if parts.is_empty() { "nothing changed".to_owned() } else { parts.join("; ") }
 }

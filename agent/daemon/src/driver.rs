@@ -386,12 +386,15 @@ impl Driver {
     }
 
     fn reload(&mut self, request: RequestId, loaded: reload::Loaded) {
+        let mut changed = Vec::new();
         let config = loaded.map(|(config, keys)| {
             self.config = (*config).clone();
+            changed = keys.changed_since(&self.keys);
             self.unlock(keys);
             config
         });
-        self.take(Instant::now(), Event::Operator { request, command: Command::Reload { config } });
+        let command = Command::Reload { config, keys: changed };
+        self.take(Instant::now(), Event::Operator { request, command });
     }
 
     fn answer(&mut self, ask: Ask) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyvip_bfd::{Secret, SessionConfig, SessionName};
-use anyvip_bgp::Remote;
+use anyvip_bgp::{PeerName, Remote};
 use anyvip_core::Config;
 use anyvip_io::connections::{Md5Key, Protection, Whose};
 
@@ -16,11 +16,22 @@ use crate::complaint::Complaint;
 pub(crate) struct Keys {
     /// How each BGP peer's packets are told from those of others, wherever it is.
     pub(crate) protections: BTreeMap<Whose, Protection>,
+    /// The key of each BGP peer that has one, to be compared.
+    md5: BTreeMap<PeerName, Md5Key>,
     /// The key of each BFD session that has one.
     bfd: BTreeMap<SessionName, Secret>,
 }
 
 impl Keys {
+    /// Keys that are others than in `former`, by whose they are.
+    pub(crate) fn changed_since(&self, former: &Keys) -> Vec<String> {
+        let md5 = self.md5.iter().filter(|(name, key)| former.md5.get(*name).is_some_and(|was| was != *key));
+        let bfd = self.bfd.iter().filter(|(name, key)| former.bfd.get(*name).is_some_and(|was| was != *key));
+        md5.map(|(name, _)| format!("TCP MD5 of {name}"))
+            .chain(bfd.map(|(name, _)| format!("BFD of {name}")))
+            .collect()
+    }
+
     /// Puts the keys into the sessions that need them.
     pub(crate) fn unlock(&self, sessions: &mut BTreeMap<SessionName, SessionConfig>) {
         for (name, session) in sessions {
@@ -49,6 +60,7 @@ pub(crate) fn read(config: &Config) -> Result<Keys, Complaint> {
             }
             None => None,
         };
+        keys.md5.extend(md5_key.clone().map(|key| (name.clone(), key)));
         // RFC 5082 §3: a peer that is N hops away has passed N - 1 routers.
         let minimum_ttl = transport.ttl_security.map(|hops| u8::MAX - (hops - 1));
         // A link-local address says itself which interface it belongs to.
@@ -115,6 +127,20 @@ fn why_not(error: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_that_changed_are_named_and_never_shown() {
+        let keys = |md5: &[u8], bfd: &[u8]| Keys {
+            md5: [("tor1".into(), Md5Key::new(md5).unwrap())].into(),
+            bfd: [("10.0.1.1".into(), Secret::new(bfd.to_vec()))].into(),
+            ..Keys::default()
+        };
+        let was = keys(b"one", b"two");
+        assert!(keys(b"one", b"two").changed_since(&was).is_empty());
+        assert_eq!(keys(b"other", b"two").changed_since(&was), ["TCP MD5 of tor1"]);
+        assert_eq!(keys(b"one", b"other").changed_since(&was), ["BFD of 10.0.1.1"]);
+        assert!(was.changed_since(&Keys::default()).is_empty(), "a peer that came has not changed its key");
+    }
 
     #[test]
     fn a_key_is_the_first_line_and_never_shown() {

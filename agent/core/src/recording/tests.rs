@@ -29,7 +29,7 @@ fn events() -> Vec<(Time, Event)> {
     let bytes = (0..=255).collect();
     let received = anyvip_bgp::Event::Received { connection: anyvip_bgp::ConnectionId::Accepted(3), bytes };
     let config = agent().config;
-    let reload = crate::boundary::Command::Reload { config: Ok(Box::new(config)) };
+    let reload = crate::boundary::Command::Reload { config: Ok(Box::new(config)), keys: Vec::new() };
     vec![
         (Time::ZERO, Event::Started),
         (Time::from_millis(3), Event::ProbeFinished { probe: ProbeId(1), outcome }),

@@ -213,7 +213,7 @@ fn disorder(world: &mut World, dice: &mut Seed) {
         24..28 => disturb_view(world, dice),
         28..31 => drop(world.reload(any_config(dice))),
         31 => {
-            let refused = Command::Reload { config: Err("line 1: no".to_owned()) };
+            let refused = Command::Reload { config: Err("line 1: no".to_owned()), keys: Vec::new() };
             world.command(refused);
         }
         32 => {

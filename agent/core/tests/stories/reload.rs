@@ -199,7 +199,8 @@ fn an_added_peer_is_told_and_the_others_session_stays() {
 #[test]
 fn a_refused_configuration_leaves_the_running_one() {
     let mut world = running();
-    let request = world.command(Command::Reload { config: Err("config.toml:3:1: no such key".into()) });
+    let request = world
+        .command(Command::Reload { config: Err("config.toml:3:1: no such key".into()), keys: Vec::new() });
     let reply = &world.replies[&request];
     assert!(!reply.done && reply.text.contains("config.toml:3:1"));
     world.run(secs(3));
@@ -217,4 +218,16 @@ fn a_drained_service_that_leaves_and_returns_is_still_drained() {
     world.reload(config());
     world.run(secs(5));
     assert_eq!(world.reason(VIP), Some(Reason::Drained));
+}
+
+/// The configuration is the same, and yet a session may fall.
+#[test]
+fn a_key_that_changed_is_told() {
+    let mut world = World::new(config(), kernel_view());
+    world.start();
+    world.until("announced", secs(10), |w| w.hears("tor1", "192.0.2.80"));
+    let keys = vec!["TCP MD5 of tor1".to_owned(), "BFD of 10.0.1.1".to_owned()];
+    let request = world.command(Command::Reload { config: Ok(Box::new(config())), keys });
+    world.run(secs(1));
+    assert_eq!(world.replies[&request].text, "key changed: TCP MD5 of tor1, BFD of 10.0.1.1");
 }

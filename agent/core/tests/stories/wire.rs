@@ -96,7 +96,7 @@ impl Observer {
             }
             Event::Operator { request, command } => {
                 assert!(self.asked.insert(*request, now).is_none(), "the world numbers its requests");
-                if let Command::Reload { config: Ok(config) } = command {
+                if let Command::Reload { config: Ok(config), .. } = command {
                     self.configure(config);
                     // Checks may be others now.
                     self.fails.clear();

@@ -489,7 +489,7 @@ impl World {
 
     pub fn reload(&mut self, config: Config) -> RequestId {
         self.config = config.clone();
-        self.command(Command::Reload { config: Ok(Box::new(config)) })
+        self.command(Command::Reload { config: Ok(Box::new(config)), keys: Vec::new() })
     }
 
     /// What probes of this check say from now on, on every target.

@@ -171,14 +171,14 @@ fn ordered(command: &Command) -> String {
         Command::Drain { service, reason: None } => format!("drain {}", whom(service)),
         Command::Undrain { service } => format!("undrain {}", whom(service)),
         Command::Upgrade { to, force } => format!("upgrade to {to}{}", if *force { " by force" } else { "" }),
-        Command::Reload { config: Ok(config) } => {
+        Command::Reload { config: Ok(config), .. } => {
             let services = list(config.services.keys().map(ToString::to_string));
             format!(
                 "reload, services {services}, peers {}",
                 list(config.bgp.peers.keys().map(ToString::to_string))
             )
         }
-        Command::Reload { config: Err(text) } => {
+        Command::Reload { config: Err(text), .. } => {
             format!("reload of a file that was refused: {}", one_line(text))
         }
     }

@@ -68,7 +68,7 @@ impl World {
                 if loaded.is_ok() {
                     host.config_since = now;
                 }
-                self.command(node, Command::Reload { config: loaded.map(Box::new) });
+                self.command(node, Command::Reload { config: loaded.map(Box::new), keys: Vec::new() });
             }
             Operation::Terminate => {
                 if let Some(host) = self.host_mut(node) {
