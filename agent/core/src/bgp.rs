@@ -77,7 +77,7 @@ impl Agent {
                     }
                 }
                 Bgp::SessionUp { peer, facts } => {
-                    self.peers.session_up(&peer, facts);
+                    self.peers.session_up(now, &peer, facts);
                     // A new session knows nothing, also one that follows another within this very event.
                     self.announced.remove(&peer);
                     self.touched = true;
@@ -85,7 +85,8 @@ impl Agent {
                 Bgp::SessionDown { peer, was_established, reason } => {
                     self.neighbour_failed(now, &peer);
                     let config = self.config.bgp.peers.get(&peer);
-                    let text = ends::words(&reason, config, self.config.bgp.asn, was_established);
+                    let stage = self.peers.stage(now, &peer);
+                    let text = ends::words(&reason, config, self.config.bgp.asn, stage);
                     if self.peers.session_down(now, &peer, was_established, &text) {
                         let planned = ends::planned(&reason);
                         out.push(Action::Record(Fact::PeerDown { peer, was_established, planned, text }));

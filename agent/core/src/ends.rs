@@ -23,21 +23,23 @@ pub(crate) fn planned(reason: &DownReason) -> bool {
     }
 }
 
+/// How far it was when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Opening,
+    /// Established, and nothing was heard since.
+    Silent,
+    Established,
+}
+
 /// For people. `config` is that of the peer, `asn` that of this host.
-pub(crate) fn words(
-    reason: &DownReason,
-    config: Option<&PeerConfig>,
-    asn: u32,
-    was_established: bool,
-) -> String {
+pub(crate) fn words(reason: &DownReason, config: Option<&PeerConfig>, asn: u32, stage: Stage) -> String {
     let (plain, meaning) = match reason {
         DownReason::Connection(failure) => (failure.text.clone(), None),
         DownReason::SendHoldTimerExpired => {
             ("the peer took nothing for too long (RFC 9687)".to_owned(), None)
         }
-        DownReason::WeSaid(said) => {
-            (format!("we said: {said}"), what_we_meant(said, config, was_established))
-        }
+        DownReason::WeSaid(said) => (format!("we said: {said}"), what_we_meant(said, config, stage)),
         DownReason::PeerSaid(said) => (format!("the peer said: {said}"), what_it_meant(said, config, asn)),
     };
     match meaning {
@@ -67,7 +69,7 @@ fn low_ttl(config: Option<&PeerConfig>) -> &'static str {
     }
 }
 
-fn what_we_meant(said: &Notification, config: Option<&PeerConfig>, was_established: bool) -> Option<String> {
+fn what_we_meant(said: &Notification, config: Option<&PeerConfig>, stage: Stage) -> Option<String> {
     Some(match (said.code, said.subcode) {
         (1, 1) => "what came is not BGP, or part of it was lost".to_owned(),
         (1, 2 | 3) => "what came has the head of a BGP message and no sense".to_owned(),
@@ -80,7 +82,10 @@ fn what_we_meant(said: &Notification, config: Option<&PeerConfig>, was_establish
         },
         (2, 3) => "the peer's identifier is 0.0.0.0, or our router_id on an internal session".to_owned(),
         (2, 6) => "the peer offers a hold time of 1 or 2 s".to_owned(),
-        (4, 0) if !was_established => {
+        (4, 0) if stage == Stage::Silent => {
+            "nothing came since the session opened; where the peer wants ttl-security of this host, write ttl_security".to_owned()
+        }
+        (4, 0) if stage == Stage::Opening => {
             format!("connected, but the session was never opened{}", low_ttl(config))
         }
         _ if said.is_role_mismatch() => role(config),
@@ -134,7 +139,7 @@ mod tests {
 
     #[test]
     fn ends_are_worded_for_people() {
-        let words = |reason| words(&reason, None, 65011, false);
+        let words = |reason| words(&reason, None, 65011, Stage::Opening);
         assert!(words(DownReason::PeerSaid(said(6, 4, &[]))).starts_with("the peer said: Cease"));
         assert_eq!(
             words(DownReason::PeerSaid(Notification::role_mismatch())),
@@ -154,5 +159,17 @@ mod tests {
         }
         let text = words(DownReason::PeerSaid(said(2, 2, &[])));
         assert!(text.contains("another AS number than 65011"), "{text}");
+    }
+
+    #[test]
+    fn a_peer_that_opens_the_session_and_is_silent_then_may_not_hear_us() {
+        let expired = || DownReason::WeSaid(Notification::hold_timer_expired());
+        let said = |stage| words(&expired(), None, 65011, stage);
+        assert_eq!(said(Stage::Established), "we said: Hold Timer Expired (4/0)");
+        assert!(
+            said(Stage::Silent)
+                .contains("nothing came since the session opened; where the peer wants ttl-security")
+        );
+        assert!(said(Stage::Opening).contains("the session was never opened"));
     }
 }

@@ -1,11 +1,14 @@
 //! What the agent knows of each peer: the session, and what has been written to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyvip_bgp::{PeerName, PeerState, SessionFacts};
 use anyvip_machine::Time;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+use crate::ends::Stage;
 
 /// One peer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +17,8 @@ pub(crate) struct Peer {
     pub(crate) since: Time,
     /// Set while Established.
     pub(crate) session: Option<SessionFacts>,
+    /// Since when it is, or was last.
+    up: Time,
     /// Written to it in an UPDATE and not withdrawn since.
     pub(crate) told: BTreeSet<IpNet>,
     /// How the last session or attempt ended, and when. It outlives the next session: else a peer that flaps would look
@@ -25,6 +30,8 @@ pub(crate) struct Peer {
     told_ends: BTreeSet<String>,
 }
 
+/// How late a hold timer may be noticed.
+const SLACK: Duration = Duration::from_millis(500);
 /// Different ends of attempts that are remembered as told.
 const MOST_ENDS: usize = 16;
 
@@ -34,6 +41,7 @@ impl Peer {
             state: PeerState::Idle,
             since: now,
             session: None,
+            up: now,
             told: BTreeSet::new(),
             last_error: None,
             losses: 0,
@@ -74,11 +82,25 @@ impl Peers {
     }
 
     /// A session is Established.
-    pub(crate) fn session_up(&mut self, name: &PeerName, facts: SessionFacts) {
+    pub(crate) fn session_up(&mut self, now: Time, name: &PeerName, facts: SessionFacts) {
         if let Some(peer) = self.0.get_mut(name) {
             peer.session = Some(facts);
+            peer.up = now;
             peer.told.clear();
             peer.told_ends.clear();
+        }
+    }
+
+    /// How far the peer is that comes to an end now.
+    pub(crate) fn stage(&self, now: Time, name: &PeerName) -> Stage {
+        let peer = self.0.get(name).and_then(|peer| Some((peer.up, peer.session.as_ref()?)));
+        match peer {
+            None => Stage::Opening,
+            // Whatever comes starts the hold timer anew.
+            Some((up, facts)) if facts.hold_time.is_some_and(|hold| now.since(up) <= hold + SLACK) => {
+                Stage::Silent
+            }
+            Some(_) => Stage::Established,
         }
     }
 
@@ -158,7 +180,7 @@ mod tests {
             local: "10.0.1.11:40000".parse().unwrap(),
             remote: "10.0.1.1:179".parse().unwrap(),
             router_id: "10.0.1.1".parse().unwrap(),
-            hold_time: None,
+            hold_time: Some(Duration::from_secs(9)),
             families: BTreeSet::new(),
             extended_next_hop: BTreeSet::new(),
             four_octet_as: true,
@@ -170,7 +192,9 @@ mod tests {
             peer_restart: None,
             extended_messages: false,
         };
-        peers.session_up(&name, facts);
+        peers.session_up(Time::from_secs(10), &name, facts);
+        assert_eq!(peers.stage(Time::from_secs(19), &name), Stage::Silent);
+        assert_eq!(peers.stage(Time::from_secs(20), &name), Stage::Established);
         let peer = peers.get(&name).unwrap();
         assert_eq!(peer.last_error, Some(("reset".to_owned(), Time::from_secs(3))));
         assert_eq!(peer.losses, 2);
