@@ -210,6 +210,16 @@ pub(crate) fn legend(comparison: &Comparison) -> Vec<(&'static str, String)> {
                     what a certain daemon reaches.";
         list.push(("A table that the standby knows", text.to_owned()));
     }
+    for result in comparison.results.iter().filter(|result| result.flooded_packets > 0) {
+        let name = &result.design;
+        list.push((
+            "Flooding",
+            format!(
+                "under \"{name}\" servers got {} packets that were another's, and dropped them.",
+                result.flooded_packets
+            ),
+        ));
+    }
     let words = [
         ("Lost", "requests of which no try was answered."),
         ("Late", "answered, but not at the first try."),
@@ -218,7 +228,10 @@ pub(crate) fn legend(comparison: &Comparison) -> Vec<(&'static str, String)> {
             "Cut",
             "connections that ended: while the server that they were with was well, or with it (it died, or was taken out).",
         ),
-        ("Through balancer", "packets of requests and answers that it forwarded."),
+        (
+            "Through balancer",
+            "packets of requests and answers that it forwarded; of a front, that it answered: two for each try.",
+        ),
         ("Fullest/mean", "answers of the server that gave most by the mean, before anything happened."),
     ];
     list.extend(words.map(|(word, meaning)| (word, meaning.to_owned())));

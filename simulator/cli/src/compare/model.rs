@@ -144,11 +144,13 @@ impl<'a> World<'a> {
                     self.later(at, Item::Truth(server.into(), State::Silent { host: false }))
                 }
                 (What::Return(server), _) => self.later(at, Item::Truth(server.into(), State::Serving)),
-                (What::BalancerDies, Kind::Balancer { failover, .. }) => {
-                    self.later(at, Item::Balancer(false));
-                    self.later(at + *failover, Item::Balancer(true));
+                (What::BalancerDies, kind) => {
+                    if let Some(failover) = kind.failover() {
+                        self.later(at, Item::Balancer(false));
+                        self.later(at + failover, Item::Balancer(true));
+                    }
                 }
-                (What::BalancerDies | What::Drain(_) | What::Undrain(_), _) => {}
+                (What::Drain(_) | What::Undrain(_), _) => {}
             }
         }
         let interval = self.design.checks.map_or(Duration::ZERO, |checks| checks.interval);
@@ -252,7 +254,7 @@ impl<'a> World<'a> {
                 router.advance(now);
                 router.pick(now, hash).map(|member| member as usize)
             }
-            Kind::Balancer { table: true, .. } => {
+            Kind::Balancer { table: true, .. } | Kind::Redirect { .. } => {
                 let at = self.chance.below(ready.len() as u64);
                 ready.get(usize::try_from(at).ok()?).copied()
             }
@@ -324,19 +326,25 @@ impl<'a> World<'a> {
                 self.pick(now, request.client, port, 17)
             }
         };
-        let answer = if let Kind::Balancer { dsr, .. } = &self.design.kind {
-            let dsr = *dsr;
-            if self.balancer {
+        let answer = match self.design.kind {
+            Kind::Balancer { .. } | Kind::Redirect { .. } if !self.balancer => Answer::Silence,
+            Kind::Balancer { dsr, .. } => {
                 let answer = self.answer_of(server);
                 // A refusal is an answer too.
                 let both = !dsr && !matches!(answer, Answer::Silence);
                 self.result.balancer_packets += if both { 2 } else { 1 };
                 answer
-            } else {
-                Answer::Silence
             }
-        } else {
-            self.answer_of(server)
+            Kind::Redirect { .. } => {
+                // The front answers itself; the server is asked without it.
+                self.result.balancer_packets += 2;
+                self.answer_of(server)
+            }
+            Kind::Flooding { .. } => {
+                self.flood();
+                self.answer_of(server)
+            }
+            Kind::Anycast { .. } | Kind::Dns => self.answer_of(server),
         };
         request.tries += 1;
         match answer {
@@ -349,6 +357,12 @@ impl<'a> World<'a> {
             Answer::Refused => self.later(now, Item::Ask(request)),
             Answer::Silence => self.later(now + timeout, Item::Ask(request)),
         }
+    }
+
+    /// A packet comes to all hosts that are there; all but one drop it.
+    fn flood(&mut self) {
+        let there = self.truth.iter().filter(|state| !matches!(state, State::Silent { host: false })).count();
+        self.result.flooded_packets += there.saturating_sub(1) as u64;
     }
 
     fn keep(&mut self, now: Time, number: usize) {
@@ -365,7 +379,18 @@ impl<'a> World<'a> {
         let (there, balanced) = match self.design.kind {
             // The router remembers nothing.
             Kind::Anycast { .. } => (self.pick(now, client, port, 6), false),
-            Kind::Dns => (own, false),
+            // The client has the server's own address.
+            Kind::Dns | Kind::Redirect { .. } => (own, false),
+            Kind::Flooding { .. } => {
+                self.flood();
+                // Whoever has a connection answers for it, whosever share it is in; when he is gone, the one whose share it is.
+                let holds = |server: &usize| {
+                    self.truth.get(*server) == Some(&State::Serving)
+                        || self.rotation.get(*server) == Some(&true)
+                };
+                let held = own.filter(holds);
+                (held.or_else(|| self.pick(now, client, port, 6)), false)
+            }
             Kind::Balancer { table: true, .. } => (entry, true),
             Kind::Balancer { table: false, .. } => (self.pick(now, client, port, 6), true),
         };
@@ -425,6 +450,7 @@ fn rotation(plan: &Plan, design: &Design, server: u16, phase: Duration) -> Vec<(
             _ => {}
         }
     }
+    let lost_host = design.kind.lost_host();
     let mut seen: Vec<(Time, bool)> = Vec::new();
     if let Some(Checks { interval, timeout, fall, rise }) = design.checks {
         let state = |at: Time| {
@@ -432,7 +458,7 @@ fn rotation(plan: &Plan, design: &Design, server: u16, phase: Duration) -> Vec<(
         };
         let (mut up, mut against) = (true, 0);
         let mut at = Time::ZERO + phase;
-        let on_host = matches!(design.kind, Kind::Anycast { .. });
+        let on_host = lost_host.is_some();
         while at < end {
             let state = state(at);
             if on_host && matches!(state, State::Silent { host: false }) {
@@ -450,13 +476,17 @@ fn rotation(plan: &Plan, design: &Design, server: u16, phase: Duration) -> Vec<(
             }
             at += interval;
         }
-        if let (Kind::Anycast { lost_host, .. }, true) = (&design.kind, on_host) {
-            for (at, _) in truths.iter().filter(|(_, state)| matches!(state, State::Silent { host: false })) {
-                // Unless it came back so soon that the session lives.
-                let back = truths.iter().find(|(later, state)| later > at && *state == State::Serving);
-                if back.is_none_or(|(back, _)| *back > *at + *lost_host) {
-                    seen.push((*at + *lost_host, false));
-                }
+    }
+    if let Some(lost_host) = lost_host {
+        for (at, _) in truths.iter().filter(|(_, state)| matches!(state, State::Silent { host: false })) {
+            // Unless it came back so soon that nobody noticed.
+            let back = truths.iter().find(|(later, state)| later > at && *state == State::Serving);
+            if back.is_none_or(|(back, _)| *back > *at + lost_host) {
+                seen.push((*at + lost_host, false));
+                // Where nobody checks, it is there again when the others have seen it.
+                seen.extend(
+                    back.filter(|_| design.checks.is_none()).map(|(back, _)| (*back + lost_host, true)),
+                );
             }
         }
     }

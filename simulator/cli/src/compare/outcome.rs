@@ -47,8 +47,10 @@ pub(crate) struct Outcome {
     pub(crate) cut_needlessly: u64,
     /// Cut because their server was not.
     pub(crate) cut_with_server: u64,
-    /// Requests and answers that went through a balancer.
+    /// Requests and answers that went through a balancer, or a front.
     pub(crate) balancer_packets: u64,
+    /// Packets that servers got and dropped, as they were another's: of designs that flood.
+    pub(crate) flooded_packets: u64,
     /// The fullest server's share of what was answered before anything happened, against the mean, in permille.
     pub(crate) fullest_permille: u64,
     pub(crate) per_server: Vec<u64>,
@@ -99,6 +101,7 @@ impl Outcome {
             cut_needlessly: 0,
             cut_with_server: 0,
             balancer_packets: 0,
+            flooded_packets: 0,
             fullest_permille: 0,
             per_server: vec![0; count],
             per_server_before: vec![0; count],

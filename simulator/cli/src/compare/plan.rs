@@ -108,7 +108,7 @@ pub(crate) enum What {
     /// Taken out for work while it goes on serving.
     Drain(u16),
     Undrain(u16),
-    /// The active balancer is gone without a word; a standby takes over.
+    /// The active balancer, or front, is gone without a word; a standby takes over.
     BalancerDies,
 }
 
@@ -148,6 +148,37 @@ pub(crate) enum Kind {
         #[serde(serialize_with = "words")]
         failover: Duration,
     },
+    /// Every packet reaches all servers, and the one whose share it is in answers (NLB).
+    Flooding {
+        /// Until the others know that a host is gone, or there again.
+        #[serde(serialize_with = "words")]
+        converge: Duration,
+    },
+    /// A front sends each client on to the address of a server (HTTP 302, 307).
+    Redirect {
+        /// Until another front has taken over.
+        #[serde(serialize_with = "words")]
+        failover: Duration,
+    },
+}
+
+impl Kind {
+    /// How long a host that is gone gets flows, where that is known without health checks.
+    pub(crate) fn lost_host(&self) -> Option<Duration> {
+        match self {
+            Kind::Anycast { lost_host, .. } => Some(*lost_host),
+            Kind::Flooding { converge } => Some(*converge),
+            Kind::Dns | Kind::Balancer { .. } | Kind::Redirect { .. } => None,
+        }
+    }
+
+    /// How long nobody stands in for what dies with `balancer: dies`.
+    pub(crate) fn failover(&self) -> Option<Duration> {
+        match self {
+            Kind::Balancer { failover, .. } | Kind::Redirect { failover } => Some(*failover),
+            Kind::Anycast { .. } | Kind::Dns | Kind::Flooding { .. } => None,
+        }
+    }
 }
 
 /// Health checks: of the agent on the server, of the name server, or of the balancer.
@@ -230,6 +261,16 @@ impl fmt::Display for Design {
                 };
                 write!(f, "{way}, {table}, standby takes over in {}", short(*failover))?;
             }
+            Kind::Flooding { converge } => write!(
+                f,
+                "every packet to all servers, each answers its share, and keeps the connections it has; a lost host known in {}",
+                short(*converge)
+            )?,
+            Kind::Redirect { failover } => write!(
+                f,
+                "a front sends each request on to a server's own address, standby takes over in {}",
+                short(*failover)
+            )?,
         }
         match &self.checks {
             None => write!(f, "; no checks"),
@@ -460,16 +501,18 @@ fn happening(
     found.pop().map(|what| Happening { at, what })
 }
 
-/// `{ anycast: INSTALL, … }`, `{ dns: plain|health, … }`, `{ balancer: nat|dsr, … }`.
+/// `{ anycast: INSTALL, … }`, `{ dns: plain|health, … }`, `{ balancer: nat|dsr, … }`, `{ flooding: plain|health, … }`, `{ redirect: http, … }`.
 fn design(item: &Yaml, diagnostics: &mut Diagnostics) -> Option<Design> {
     let least = Duration::from_millis(1);
     let mut fields = Fields::of(item, "design", diagnostics);
     let name = fields.take("name").and_then(|value| value.text("name", fields.diagnostics));
-    let kinds = ["anycast", "dns", "balancer"].map(|kind| (kind, fields.take(kind)));
+    let kinds = ["anycast", "dns", "balancer", "flooding", "redirect"].map(|kind| (kind, fields.take(kind)));
     let [(kind, Some(value))] =
         kinds.into_iter().filter(|(_, value)| value.is_some()).collect::<Vec<_>>()[..]
     else {
-        fields.error("one of `anycast: INSTALL`, `dns: plain` or `health`, `balancer: nat` or `dsr`");
+        fields.error(
+            "one of `anycast: INSTALL`, `dns: plain` or `health`, `balancer: nat` or `dsr`, `flooding: plain` or `health`, `redirect: http`",
+        );
         return None;
     };
     let text = value.text(kind, fields.diagnostics)?;
@@ -496,10 +539,18 @@ fn design(item: &Yaml, diagnostics: &mut Diagnostics) -> Option<Design> {
             let failover = fields.time("failover", seconds(1), least);
             (Kind::Balancer { dsr: text == "dsr", table, sync, failover }, true)
         }
+        ("flooding", "plain" | "health") => {
+            (Kind::Flooding { converge: fields.time("converge", seconds(5), least) }, text == "health")
+        }
+        ("redirect", "http") => {
+            (Kind::Redirect { failover: fields.time("failover", seconds(1), least) }, true)
+        }
         _ => {
             fields.diagnostics.error(
                 value.place,
-                format!("{kind}: `{text}` is not known (dns: plain, health; balancer: nat, dsr)"),
+                format!(
+                    "{kind}: `{text}` is not known (dns: plain, health; balancer: nat, dsr; flooding: plain, health; redirect: http)"
+                ),
             );
             return None;
         }

@@ -93,6 +93,7 @@ fn how(kind: &Kind) -> String {
         }
         Kind::Balancer { dsr: true, table: true, .. } => "nftables, fwd with a map of flows",
         Kind::Balancer { dsr: true, table: false, .. } => "nftables, fwd by jhash",
+        Kind::Flooding { .. } | Kind::Redirect { .. } => "nothing; only the model plays it",
     };
     format!("measured in namespaces: {what}")
 }

@@ -47,6 +47,7 @@ fn is_kernels(design: &Design) -> bool {
     match &design.kind {
         Kind::Anycast { install, .. } => install.is_kernels(),
         Kind::Dns | Kind::Balancer { .. } => true,
+        Kind::Flooding { .. } | Kind::Redirect { .. } => false,
     }
 }
 

@@ -196,7 +196,7 @@ impl<'a> Stage<'a> {
                     }
                 }
             }
-            (Kind::Balancer { .. }, None) => {}
+            (Kind::Balancer { .. }, None) | (Kind::Flooding { .. } | Kind::Redirect { .. }, _) => {}
         }
         tasks
     }

@@ -17,6 +17,9 @@ designs:
   - { name: nat, balancer: nat, interval: 1s, fall: 2, rise: 2, failover: 2s }
   - { name: nat-sync, balancer: nat, interval: 1s, fall: 2, rise: 2, failover: 2s, sync: true }
   - { name: dsr, balancer: dsr, interval: 1s, fall: 2, rise: 2, table: false }
+  - { name: flood, flooding: plain, converge: 3s }
+  - { name: flood-checked, flooding: health, converge: 3s, interval: 1s, fall: 2, rise: 2 }
+  - { name: redirect, redirect: http, interval: 1s, fall: 2, rise: 2, failover: 2s }
 ";
 
 fn results(happens: &str, change: impl Fn(String) -> String) -> BTreeMap<String, Outcome> {
@@ -47,6 +50,10 @@ fn nothing_happens_to_anybody_while_all_is_well() {
     let packets = |name: &str| results[name].balancer_packets;
     // 30,000 requests, and 200 connections that ask 120 times: each way, or to the server alone.
     assert_eq!((packets("nat"), packets("dsr"), packets("plain"), packets("dns")), (108_000, 54_000, 0, 0));
+    // A front answers each request, and has nothing to do with connections.
+    assert_eq!((packets("redirect"), packets("flood")), (60_000, 0));
+    // Three of four servers drop each packet.
+    assert_eq!((results["flood"].flooded_packets, results["nat"].flooded_packets), (54_000 * 3, 0));
 }
 
 #[test]
@@ -55,7 +62,7 @@ fn a_killed_service_costs_a_share_of_requests_until_its_design_has_learned_of_it
     let share = |name: &str| results[name].lost;
     // 500 a second, a quarter of them: at most fall checks and the way to the router.
     let at_most = |time_ms: u64| 500 * time_ms / 1000 / 4 * 13 / 10;
-    for name in ["plain", "resilient", "nat", "dsr"] {
+    for name in ["plain", "resilient", "nat", "dsr", "flood-checked", "redirect"] {
         let result = &results[name];
         let recover = result.recover_ms.unwrap();
         assert!((900..=2020).contains(&recover), "{name}: {recover}");
@@ -71,6 +78,8 @@ fn a_killed_service_costs_a_share_of_requests_until_its_design_has_learned_of_it
     // And where nobody checks, it never ends: a quarter of 40 seconds.
     assert!((4000..6000).contains(&share("rr")), "{}", share("rr"));
     assert!(results["rr"].recover_ms.unwrap() > 39_000);
+    // Hosts that only notice each other go on sending clients to a dead service.
+    assert!((4000..6000).contains(&share("flood")), "{}", share("flood"));
 }
 
 #[test]
@@ -84,7 +93,7 @@ fn connections_of_the_dead_are_cut_everywhere_and_those_of_others_only_where_nob
     assert!((5..=35).contains(&needless("plain")), "{}", needless("plain"));
     // A hash that is scaled to what is left moves as much as a multipath route.
     assert!((5..=35).contains(&needless("dsr")), "{}", needless("dsr"));
-    for name in ["resilient", "rr", "dns", "nat", "nat-sync"] {
+    for name in ["resilient", "rr", "dns", "nat", "nat-sync", "flood", "flood-checked", "redirect"] {
         assert_eq!(needless(name), 0, "{name}");
     }
 }
@@ -96,7 +105,7 @@ fn a_drain_cuts_connections_only_where_the_network_remembers_none() {
         assert_eq!((result.lost, result.late), (0, 0), "{name}");
     }
     assert!(results["plain"].cut_needlessly > 40 && results["resilient"].cut_needlessly > 30);
-    for name in ["dns", "nat"] {
+    for name in ["dns", "nat", "flood", "flood-checked", "redirect"] {
         assert_eq!(results[name].cut_needlessly, 0, "{name}");
     }
 }
@@ -107,6 +116,24 @@ fn a_host_that_is_gone_is_known_by_its_session_and_not_by_its_checks() {
     let recover = results["plain"].recover_ms.unwrap();
     assert!((800..=900).contains(&recover), "{recover}");
     assert!(results["nat"].recover_ms.unwrap() > recover);
+    for name in ["flood", "flood-checked"] {
+        let result = &results[name];
+        let recover = result.recover_ms.unwrap();
+        assert!((2900..=3000).contains(&recover), "{name}: {recover}");
+        assert!((30..=70).contains(&result.cut_with_server) && result.cut_needlessly == 0, "{name}");
+    }
+}
+
+#[test]
+fn a_host_that_floods_gets_its_share_again_when_the_others_have_seen_it() {
+    let results =
+        results("crash: s2", |text| text.replace("designs:", "  - { at: 30s, return: s2 }\ndesigns:"));
+    let share = |name: &str| results[name].per_server[1];
+    // A quarter of 500 a second, but for ten seconds of 60, and three until it is noticed.
+    for name in ["flood", "flood-checked"] {
+        assert!((5300..6300).contains(&share(name)), "{name}: {}", share(name));
+    }
+    assert!(share("flood") < share("flood-checked"), "rise is two checks, to converge takes three seconds");
 }
 
 #[test]
@@ -118,6 +145,9 @@ fn a_balancer_that_dies_stops_everything_until_the_standby_is_there_and_what_it_
     // The standby chooses anew, and a quarter of the time the same server.
     assert!((130..=170).contains(&results["nat"].cut_needlessly), "{}", results["nat"].cut_needlessly);
     assert_eq!(results["nat-sync"].cut_needlessly, 0);
+    assert!((990..=1010).contains(&lost("redirect")), "{}", lost("redirect"));
+    assert_eq!((results["redirect"].cut_needlessly, results["redirect"].cut_with_server), (0, 0));
+    assert_eq!(lost("flood"), 0);
 }
 
 #[test]
