@@ -62,7 +62,7 @@ fn a_new_version_that_does_not_run_here_is_refused_and_the_old_one_notices_nothi
     refused(
         &host,
         &[],
-        "peer tor drops 2 routes until the new session stands: graceful_restart is off for it",
+        "peer tor: drops 2 routes until the new session stands: graceful_restart is off for it",
     );
     let plan = host.agent.command("upgrade", &["--plan"]);
     assert_eq!(plan.status.code(), Some(1));
