@@ -86,6 +86,8 @@ pub struct Link {
     pub no_datagrams: bool,
     seed: Seed,
     busy_until: [Time; 2],
+    /// When the last datagram from each end arrives that crossed while the cable was well.
+    last_arrival: [Time; 2],
 }
 
 /// One cable crossed in one direction, from its end `from`.
@@ -135,6 +137,7 @@ impl Network {
             no_datagrams: false,
             seed,
             busy_until: [Time::ZERO; 2],
+            last_arrival: [Time::ZERO; 2],
         };
         self.links.push(link);
         for (end, port) in ends.into_iter().enumerate() {
@@ -291,6 +294,7 @@ impl Network {
                     continue;
                 }
                 let arrival = link.cross(leg.from as usize, at, octets);
+                let arrival = link.in_order(leg.from as usize, arrival);
                 if link.draw(link.impairment.duplicate_ppm) {
                     next.push(arrival);
                 }
@@ -307,6 +311,17 @@ impl Network {
 impl Link {
     fn draw(&mut self, ppm: u32) -> bool {
         ppm > 0 && self.seed.below(1_000_000) < u64::from(ppm)
+    }
+
+    /// On a cable that is well no datagram overtakes another; jitter that somebody has added makes them do so, as netem does.
+    fn in_order(&mut self, from: usize, arrival: Time) -> Time {
+        match self.last_arrival.get_mut(from).filter(|_| self.impairment == self.good) {
+            Some(last) => {
+                *last = arrival.max(*last);
+                *last
+            }
+            None => arrival,
+        }
     }
 
     fn cross(&mut self, from: usize, at: Time, octets: usize) -> Time {
@@ -372,6 +387,23 @@ mod tests {
         network.link_mut(link).unwrap().impairment.reorder_ppm = 0;
         let second = network.carry_datagram(&legs, Time::from_nanos(1000), 64);
         assert!(first[0] > second[0]);
+    }
+
+    #[test]
+    fn datagrams_overtake_each_other_only_where_a_cable_is_not_as_it_was_made() {
+        let jitter = Impairment { jitter: Duration::from_millis(5), ..Impairment::default() };
+        let overtakes = |network: &mut Network, b: PortId| {
+            let (_, legs) = network.way(NodeId(0), b).unwrap();
+            let arrivals: Vec<Time> = (0..100)
+                .flat_map(|number| network.carry_datagram(&legs, Time::from_nanos(number * 10_000), 64))
+                .collect();
+            assert_eq!(arrivals.len(), 100);
+            arrivals.windows(2).any(|pair| pair[1] < pair[0])
+        };
+        let (mut network, _, b, link) = two(jitter);
+        assert!(!overtakes(&mut network, b));
+        network.link_mut(link).unwrap().impairment.jitter *= 2;
+        assert!(overtakes(&mut network, b));
     }
 
     #[test]
