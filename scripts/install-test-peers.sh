@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests run against (BIRD 2, FRR, GoBGP, OpenBGPD, ExaBGP, a browser for reports) and the tools they use (g++ builds libFuzzer), on Debian or Ubuntu, as root.
+# Installs what the tests run against (BIRD 2, FRR, GoBGP, OpenBGPD, ExaBGP, a browser for reports, a systemd for the unit) and the tools they use (g++ builds libFuzzer), on Debian or Ubuntu, as root.
 # Nothing is started: packages that would start a daemon (on port 179!) are told not to. Runs again in no time.
 set -euo pipefail
 
